@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Main function and checks that every unit test shares. A test file defines `static void fill(Suite *)`
+ * and ends with UNIT_MAIN("name").
+ */
+#ifndef XV_TESTS_UNIT_H
+#define XV_TESTS_UNIT_H
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+
+/* Fails the test with the error's message when rc is not 0. */
+#define ck_ok(rc, error)                                                                           \
+    ck_assert_msg((rc) == 0, "%s: %s", xvsa_code_name(rc), xvsa_error_message(error))
+
+/* Checks that a call failed with code, and clears the error. */
+#define ck_fails(rc, code, error)                                                                  \
+    do {                                                                                           \
+        int ck_rc = (rc);                                                                          \
+        ck_assert_msg(ck_rc == (code), "got %s (%s)", xvsa_code_name(ck_rc),                       \
+                      xvsa_error_message(error));                                                  \
+        ck_assert_ptr_nonnull(error);                                                              \
+        ck_assert_int_eq(xvsa_error_code(error), (code));                                          \
+        xv_error_clear(&(error));                                                                  \
+    } while (0)
+
+#define UNIT_MAIN(name)                                                                            \
+    int main(void)                                                                                 \
+    {                                                                                              \
+        Suite *suite = suite_create(name);                                                         \
+        fill(suite);                                                                               \
+        SRunner *runner = srunner_create(suite);                                                   \
+        srunner_run_all(runner, CK_NORMAL);                                                        \
+        int failed = srunner_ntests_failed(runner);                                                \
+        srunner_free(runner);                                                                      \
+        return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;                                          \
+    }
+
+#endif

@@ -90,13 +90,15 @@ def changed_blocks(find_log, read_bitmap, from_uuid, to_uuid):
             bitmap = read_bitmap(uuid)
         except OSError as error:
             raise CbtError(FAULT_CHANGED_BLOCKS, f"log of {uuid} is missing: {error}") from error
-        if not node.consistent or len(bitmap) != bitmap_length(node.size) or len(bitmap) < len(result):
+        fits = len(result) <= len(bitmap) == bitmap_length(node.size)
+        if not node.consistent or not fits:
             raise CbtError(FAULT_INCONSISTENT, f"log of {uuid} is inconsistent")
         result = merge(result, bitmap)
         if uuid == to_uuid:
             return result
         uuid = node.child
-    raise CbtError(FAULT_CHANGED_BLOCKS, f"{to_uuid} does not follow {from_uuid} in a chain of logs")
+    raise CbtError(FAULT_CHANGED_BLOCKS,
+                   f"{to_uuid} does not follow {from_uuid} in a chain of logs")
 
 
 class LogFile:

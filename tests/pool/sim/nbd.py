@@ -276,16 +276,18 @@ class NbdServer:
     """Listens on an address; a thread accepts, and one more serves each connection.
 
     ``port`` 0 chooses a free one; ``self.port`` tells it. ``faults`` may be replaced or changed at
-    any time from any thread.
+    any time from any thread. ``limit`` is the number of simultaneous connections.
     """
 
-    def __init__(self, address, port, tls_context_factory, resolver):
+    def __init__(self, address, port, tls_context_factory, resolver, limit=CONNECTION_LIMIT):
         self.tls_context_factory = tls_context_factory
         self.resolver = resolver
+        self.limit = limit
         self.faults = Faults()
         self.stopping = threading.Event()
         self._stats = Stats()
-        self._lock = threading.Lock()  # guards the two sets below, the counters and replaced sockets
+        # Guards the two sets below, the counters, and the exchange of a connection's socket.
+        self._lock = threading.Lock()
         self._connections = set()
         self._threads = set()
         self._detach = True
@@ -349,7 +351,7 @@ class NbdServer:
         return local.buffer, local.view
 
     def replace_socket(self, connection, wrap):
-        """Swaps a connection's socket for a wrapped one, so that a stop always cuts the live one."""
+        """Exchanges a connection's socket for a wrapped one; a stop always cuts the live one."""
         with self._lock:
             if self.stopping.is_set():
                 raise Refused("server stops")
@@ -370,7 +372,7 @@ class NbdServer:
 
     def _admit(self, sock, peer):
         with self._lock:
-            full = len(self._connections) >= CONNECTION_LIMIT
+            full = len(self._connections) >= self.limit
             if full or self.faults.refuse:
                 self._stats.refused += 1
                 sock.close()

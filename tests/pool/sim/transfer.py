@@ -43,7 +43,8 @@ import urllib.parse
 
 from . import chunkdir, vhd
 from .errors import ApiError, CutConnection
-from .storage import StoreError, data_extents
+from .sparse import data_extents
+from .storage import StoreError
 
 PIECE = 1 << 20
 SECTOR = 512

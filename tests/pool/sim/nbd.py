@@ -19,6 +19,7 @@ the server narrows it to TLS 1.2.
 stopped with ``detach=False`` (a killed daemon leaves its attachments behind).
 """
 
+import collections
 import contextlib
 import dataclasses
 import errno
@@ -284,6 +285,7 @@ class NbdServer:
         self.resolver = resolver
         self.limit = limit
         self.faults = Faults()
+        self.closed = collections.deque(maxlen=100)  # why the last connections were closed
         self.stopping = threading.Event()
         self._stats = Stats()
         # Guards the two sets below, the counters, and the exchange of a connection's socket.
@@ -323,8 +325,9 @@ class NbdServer:
         """Cuts every connection; the clients see a reset or an end of stream."""
         with self._lock:
             for connection in self._connections:
+                # Not SSLSocket's own shutdown, which would let its thread go on in the clear.
                 with contextlib.suppress(OSError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
     def active(self):
         """Number of connections being served."""
@@ -389,8 +392,9 @@ class NbdServer:
         try:
             connection.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._converse(connection)
-        except (Refused, OSError, UnicodeDecodeError):
-            pass  # whatever it was, the client only sees the close
+        except (Refused, OSError, UnicodeDecodeError) as error:
+            # The client only sees the close; who runs the simulator can look here.
+            self.closed.append(f"{connection.peer}: {type(error).__name__}: {error}")
         finally:
             self._finish(connection)
 
@@ -415,7 +419,7 @@ class NbdServer:
         try:
             return self.resolver.attach(connection.exportname, connection.peer)
         except Exception as error:
-            raise Refused(f"can't attach: {error}") from error
+            raise Refused(f"can't attach: {type(error).__name__}: {error}") from error
 
     def _close_socket(self, connection):
         with self._lock, contextlib.suppress(OSError):

@@ -78,6 +78,7 @@ class Store:
         self._disks = {row[0]: Disk(row[0], row[1], bool(row[2]), *row[3:6], bool(row[6]))
                        for row in self._db.execute("SELECT * FROM disk")}
         self._sweep()
+        self._undo_growth()
 
     def close(self):
         """Gives the directory back; the store can't be used afterwards."""
@@ -91,6 +92,17 @@ class Store:
         for name in os.listdir(self.directory):
             if name.endswith((".raw", ".log")) and name not in named:
                 os.unlink(os.path.join(self.directory, name))
+
+    def _undo_growth(self):
+        """Cuts files back to their disk's size: a resize that was never recorded."""
+        for disk in self._disks.values():
+            lengths = {disk.log: cbt.bitmap_length(disk.size)} if disk.log is not None else {}
+            if disk.has_data:
+                lengths[f"{disk.uuid}.raw"] = disk.size
+            for name, length in lengths.items():
+                with contextlib.suppress(FileNotFoundError):
+                    if os.stat(self._file(name)).st_size > length:
+                        os.truncate(self._file(name), length)
 
     # Records
 
@@ -203,7 +215,7 @@ class Store:
         self._save(*changed)
 
     def destroy(self, uuid):
-        """Removes a disk. What its log holds is added to that of its child, and the chain closed."""
+        """Removes a disk. Its log's bits are added to those of its child, and the chain closed."""
         with self._exclusive(uuid), self._lock:
             disk = self._disk(uuid)
             changed = self._unlink_log(disk, merge=True)

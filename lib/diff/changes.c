@@ -22,7 +22,8 @@ static uint64_t bitmap_length(uint64_t size)
 
 static int fail_broken(xvsa_error **error, const char *why)
 {
-    return xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "the changed-block bitmap is broken: %s", why);
+    return xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "the changed-block bitmap is broken: %s",
+                   why);
 }
 
 static int fail_length(xvsa_error **error, uint64_t size, const char *unit, uint64_t got,
@@ -34,8 +35,8 @@ static int fail_length(xvsa_error **error, uint64_t size, const char *unit, uint
                    (unsigned long long)expected);
 }
 
-/* The first of the bits [from, count) that equals wanted, or count. Whole bytes are skipped at once:
- * a map is long and mostly of one value. */
+/* The first of the bits [from, count) that equals wanted, or count. Whole bytes are skipped at
+ * once: a map is long and mostly of one value. */
 static uint64_t seek_bit(const uint8_t *bits, uint64_t from, uint64_t count, bool wanted)
 {
     const uint8_t boring = wanted ? 0x00 : 0xff;
@@ -51,8 +52,8 @@ static uint64_t seek_bit(const uint8_t *bits, uint64_t from, uint64_t count, boo
     return count;
 }
 
-int xv_changes_decode_bits(const uint8_t *bits, size_t length, uint64_t size, struct xv_extents *ret,
-                           xvsa_error **error)
+int xv_changes_decode_bits(const uint8_t *bits, size_t length, uint64_t size,
+                           struct xv_extents *ret, xvsa_error **error)
 {
     uint64_t count = blocks_of(size, XV_CBT_BLOCK);
     if (length != bitmap_length(size))

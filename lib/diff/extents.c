@@ -97,8 +97,7 @@ int xv_extents_union(const struct xv_extents *a, const struct xv_extents *b, str
     size_t i = 0, k = 0;
     int rc = 0;
     while (rc == 0 && (i < a->count || k < b->count)) {
-        bool from_a = k == b->count ||
-                      (i < a->count && a->ranges[i].offset <= b->ranges[k].offset);
+        bool from_a = k == b->count || (i < a->count && a->ranges[i].offset <= b->ranges[k].offset);
         const struct xv_range *next = from_a ? &a->ranges[i++] : &b->ranges[k++];
         rc = xv_extents_add(ret, next->offset, next->length, error);
     }

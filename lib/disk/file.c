@@ -50,7 +50,8 @@ static int file_read(struct xv_disk *disk, uint64_t offset, void *data, size_t l
     return 0;
 }
 
-/* The place where lseek finds data or a hole, the disk's size when there is none, or -1 and errno. */
+/* The place where lseek finds data or a hole, the disk's size when there is none, or -1 and errno.
+ */
 static int64_t seek(struct file_disk *file, uint64_t from, int whence)
 {
     off_t at = lseek(file->fd, (off_t)from, whence);
@@ -69,9 +70,8 @@ static int file_allocated(struct xv_disk *disk, struct xv_extents *ret, const st
         if (rc != 0)
             return rc;
         int64_t data = seek(file, at, SEEK_DATA);
-        int64_t hole = data < 0 || (uint64_t)data == disk->size
-                           ? data
-                           : seek(file, (uint64_t)data, SEEK_HOLE);
+        int64_t hole =
+            data < 0 || (uint64_t)data == disk->size ? data : seek(file, (uint64_t)data, SEEK_HOLE);
         if (hole < 0 && errno == EINVAL)
             return xv_fail(error, XVSA_ERR_UNSUPPORTED, COMPONENT,
                            "'%s' does not tell which parts of it are allocated", file->path);

@@ -48,7 +48,8 @@ int xv_block_queue_new(uint32_t count, uint32_t capacity, struct xv_block_queue 
                        xvsa_error **error)
 {
     if (count == 0 || capacity == 0)
-        return xv_fail(error, XVSA_ERR_INVALID, COMPONENT, "a block queue needs blocks of some size");
+        return xv_fail(error, XVSA_ERR_INVALID, COMPONENT,
+                       "a block queue needs blocks of some size");
     struct xv_block_queue *queue = calloc(1, sizeof *queue + count * sizeof queue->blocks[0]);
     if (queue == NULL)
         return xv_fail_memory(error);

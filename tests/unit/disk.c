@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The block queue, the dispatch with its default stream, and file disks.
+ */
+#include "unit.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "disk/disk.h"
+
+#define MIB   (1u << 20)
+#define BLOCK (64u << 10)
+
+static struct xv_block_queue *new_queue(uint32_t count, uint32_t capacity)
+{
+    struct xv_block_queue *queue = NULL;
+    xvsa_error *error = NULL;
+    ck_ok(xv_block_queue_new(count, capacity, &queue, &error), error);
+    return queue;
+}
+
+static bool readable(int fd)
+{
+    struct pollfd item = {.fd = fd, .events = POLLIN};
+    return poll(&item, 1, 0) == 1;
+}
+
+START_TEST(queue_hands_blocks_round)
+{
+    struct xv_block_queue *queue = new_queue(2, 5000);
+    struct xv_block *a = xv_block_queue_take(queue, NULL);
+    ck_assert_ptr_nonnull(a);
+    ck_assert_uint_eq(a->capacity, 5000);
+    ck_assert_uint_eq((uintptr_t)a->data % 4096, 0);
+    ck_assert(readable(xv_block_queue_free_fd(queue)));
+    struct xv_block *b = xv_block_queue_try_take(queue);
+    ck_assert_ptr_nonnull(b);
+    ck_assert(!readable(xv_block_queue_free_fd(queue)));
+    ck_assert_ptr_null(xv_block_queue_try_take(queue));
+    struct xv_call call = {.deadline_ms = xv_clock_ms() + 20};
+    ck_assert_ptr_null(xv_block_queue_take(queue, &call));
+    xv_block_queue_push(queue, a);
+    xv_block_queue_push(queue, b);
+    ck_assert_ptr_eq(xv_block_queue_pop(queue), a);
+    xv_block_queue_release(queue, a);
+    ck_assert(readable(xv_block_queue_free_fd(queue)));
+    ck_assert_ptr_eq(xv_block_queue_take(queue, NULL), a);
+    xv_block_queue_close(queue);
+    ck_assert_ptr_eq(xv_block_queue_pop(queue), b);
+    ck_assert_ptr_null(xv_block_queue_pop(queue));
+    xv_block_queue_free(queue);
+}
+END_TEST
+
+START_TEST(stopped_queue_wakes_everybody)
+{
+    struct xv_block_queue *queue = new_queue(1, 512);
+    struct xv_block *block = xv_block_queue_take(queue, NULL);
+    xv_block_queue_push(queue, block);
+    xv_block_queue_stop(queue);
+    xv_block_queue_stop(queue);
+    ck_assert(readable(xv_block_queue_free_fd(queue)));
+    ck_assert_ptr_null(xv_block_queue_pop(queue));
+    ck_assert_ptr_null(xv_block_queue_take(queue, NULL));
+    ck_assert_ptr_null(xv_block_queue_try_take(queue));
+    xv_block_queue_release(queue, block);
+    ck_assert_ptr_null(xv_block_queue_take(queue, NULL));
+    xv_block_queue_free(queue);
+}
+END_TEST
+
+START_TEST(cancellation_ends_a_take)
+{
+    struct xv_block_queue *queue = new_queue(1, 512);
+    xvsa_cancel *cancel = NULL;
+    xvsa_error *error = NULL;
+    ck_ok(xvsa_cancel_new(&cancel, &error), error);
+    struct xv_call call = {.cancel = cancel};
+    ck_assert_ptr_nonnull(xv_block_queue_take(queue, &call));
+    xvsa_cancel_fire(cancel);
+    ck_assert_ptr_null(xv_block_queue_take(queue, &call));
+    xvsa_cancel_unref(cancel);
+    xv_block_queue_free(queue);
+}
+END_TEST
+
+struct traffic {
+    struct xv_block_queue *queue;
+    atomic_uint next; /* number of the next block to be filled */
+    atomic_uint seen[4000];
+    bool stop;
+};
+
+static void *fill_blocks(void *argument)
+{
+    struct traffic *traffic = argument;
+    for (;;) {
+        struct xv_block *block = xv_block_queue_take(traffic->queue, NULL);
+        if (block == NULL)
+            return NULL;
+        unsigned number = atomic_fetch_add(&traffic->next, 1);
+        if (number >= 4000) {
+            xv_block_queue_release(traffic->queue, block);
+            return NULL;
+        }
+        memcpy(block->data, &number, sizeof number);
+        block->offset = number;
+        xv_block_queue_push(traffic->queue, block);
+        if (traffic->stop && number == 2000)
+            xv_block_queue_stop(traffic->queue);
+    }
+}
+
+static void *drain_blocks(void *argument)
+{
+    struct traffic *traffic = argument;
+    struct xv_block *block;
+    while ((block = xv_block_queue_pop(traffic->queue)) != NULL) {
+        unsigned number;
+        memcpy(&number, block->data, sizeof number);
+        if (number == block->offset)
+            atomic_fetch_add(&traffic->seen[number], 1);
+        xv_block_queue_release(traffic->queue, block);
+    }
+    return NULL;
+}
+
+START_TEST(queue_survives_many_threads)
+{
+    struct traffic traffic = {.queue = new_queue(5, 4096), .stop = _i == 1};
+    pthread_t fillers[3], drainers[3];
+    for (int i = 0; i < 3; i++) {
+        ck_assert_int_eq(pthread_create(&fillers[i], NULL, fill_blocks, &traffic), 0);
+        ck_assert_int_eq(pthread_create(&drainers[i], NULL, drain_blocks, &traffic), 0);
+    }
+    for (int i = 0; i < 3; i++)
+        pthread_join(fillers[i], NULL);
+    xv_block_queue_close(traffic.queue);
+    for (int i = 0; i < 3; i++)
+        pthread_join(drainers[i], NULL);
+    for (int i = 0; i < 4000; i++) {
+        unsigned seen = atomic_load(&traffic.seen[i]);
+        ck_assert_uint_le(seen, 1);
+        ck_assert(traffic.stop || seen == 1);
+    }
+    xv_block_queue_free(traffic.queue);
+}
+END_TEST
+
+struct scratch {
+    char path[64];
+    int fd;
+};
+
+static void make_file(struct scratch *file, off_t size)
+{
+    strcpy(file->path, "/tmp/disk-test-XXXXXX");
+    file->fd = mkstemp(file->path);
+    ck_assert_int_ge(file->fd, 0);
+    ck_assert_int_eq(ftruncate(file->fd, size), 0);
+}
+
+static void write_at(struct scratch *file, const void *data, size_t length, off_t offset)
+{
+    ck_assert_int_eq(pwrite(file->fd, data, length, offset), (ssize_t)length);
+}
+
+static void drop_file(struct scratch *file)
+{
+    close(file->fd);
+    unlink(file->path);
+}
+
+static struct xv_disk *open_file(struct scratch *file)
+{
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    ck_ok(xv_file_disk_open(file->path, &disk, &error), error);
+    return disk;
+}
+
+START_TEST(file_is_read_inside_its_bounds)
+{
+    struct scratch file;
+    char data[16];
+    xvsa_error *error = NULL;
+    make_file(&file, 1000);
+    write_at(&file, "content", 7, 993);
+    struct xv_disk *disk = open_file(&file);
+    ck_assert_uint_eq(disk->size, 1000);
+    ck_ok(xv_disk_read(disk, 993, data, 7, NULL, &error), error);
+    ck_assert_mem_eq(data, "content", 7);
+    ck_ok(xv_disk_read(disk, 1000, data, 0, NULL, &error), error);
+    ck_fails(xv_disk_read(disk, 993, data, 8, NULL, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_disk_read(disk, UINT64_MAX, data, 8, NULL, &error), XVSA_ERR_INVALID, error);
+    ck_assert_int_eq(ftruncate(file.fd, 500), 0);
+    ck_fails(xv_disk_read(disk, 993, data, 7, NULL, &error), XVSA_ERR_IO, error);
+    xv_disk_close(disk);
+    drop_file(&file);
+    xv_disk_close(NULL);
+}
+END_TEST
+
+START_TEST(only_files_and_devices_are_opened)
+{
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    char folder[] = "/tmp/disk-test-XXXXXX";
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+    char fifo[64];
+    snprintf(fifo, sizeof fifo, "%s/fifo", folder);
+    ck_assert_int_eq(mkfifo(fifo, 0600), 0);
+    ck_fails(xv_file_disk_open(folder, &disk, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_file_disk_open(fifo, &disk, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_file_disk_open("", &disk, &error), XVSA_ERR_INVALID, error);
+    unlink(fifo);
+    ck_fails(xv_file_disk_open(fifo, &disk, &error), XVSA_ERR_NOT_FOUND, error);
+    rmdir(folder);
+}
+END_TEST
+
+START_TEST(holes_are_not_allocated)
+{
+    struct scratch file;
+    struct xv_extents set;
+    xvsa_error *error = NULL;
+    make_file(&file, 8 * MIB);
+    write_at(&file, "x", 1, 3 * MIB);
+    struct xv_disk *disk = open_file(&file);
+    xv_extents_init(&set);
+    ck_ok(xv_disk_allocated(disk, &set, NULL, &error), error);
+    ck_assert_uint_ge(set.count, 1);
+    struct xv_extents wanted, missing;
+    xv_extents_init(&wanted);
+    xv_extents_init(&missing);
+    ck_ok(xv_extents_add(&wanted, 3 * MIB, 1, &error), error);
+    ck_ok(xv_extents_subtract(&wanted, &set, &missing, &error), error);
+    ck_assert_uint_eq(missing.count, 0);
+    xv_extents_free(&wanted);
+    xv_extents_free(&set);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+/* Reads what a stream pushed into an image, and checks the rules for blocks. */
+static void collect(struct xv_block_queue *queue, uint8_t *image, uint8_t *seen, void *owner,
+                    const struct xv_disk *disk)
+{
+    struct xv_block *block;
+    xv_block_queue_close(queue);
+    while ((block = xv_block_queue_pop(queue)) != NULL) {
+        ck_assert_ptr_eq(block->owner, owner);
+        ck_assert_uint_gt(block->length, 0);
+        ck_assert_uint_le(block->length, block->capacity);
+        ck_assert_uint_le(block->offset + block->length, disk->size);
+        ck_assert_uint_eq(block->offset / block->capacity,
+                          (block->offset + block->length - 1) / block->capacity);
+        memcpy(image + block->offset, block->data, block->length);
+        for (uint32_t i = 0; i < block->length; i++)
+            seen[block->offset + i]++;
+        xv_block_queue_release(queue, block);
+    }
+}
+
+START_TEST(default_stream_reads_each_byte_once)
+{
+    static uint8_t content[5 * MIB + 512], image[sizeof content], seen[sizeof content];
+    struct scratch file;
+    struct xv_extents ranges;
+    xvsa_error *error = NULL;
+    for (size_t i = 0; i < sizeof content; i++)
+        content[i] = (uint8_t)(i * 31 + (i >> 12));
+    make_file(&file, sizeof content);
+    write_at(&file, content, sizeof content, 0);
+    struct xv_disk *disk = open_file(&file);
+    xv_extents_init(&ranges);
+    ck_ok(xv_extents_add(&ranges, BLOCK, BLOCK, &error), error);
+    ck_ok(xv_extents_add(&ranges, MIB - BLOCK, 2 * MIB, &error), error);
+    ck_ok(xv_extents_add(&ranges, 4 * MIB, MIB + 512, &error), error);
+    struct xv_block_queue *queue = new_queue(16, MIB);
+    ck_ok(xv_disk_stream(disk, &ranges, queue, &ranges, NULL, &error), error);
+    collect(queue, image, seen, &ranges, disk);
+    for (size_t i = 0; i < sizeof content; i++) {
+        bool wanted = (i >= BLOCK && i < 2 * BLOCK) || (i >= MIB - BLOCK && i < 3 * MIB - BLOCK) ||
+                      i >= 4 * MIB;
+        if (seen[i] != wanted || (wanted && image[i] != content[i]))
+            ck_abort_msg("byte %zu was seen %d times", i, seen[i]);
+    }
+    xv_block_queue_free(queue);
+    xv_extents_free(&ranges);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+START_TEST(stream_ends_with_the_call_or_the_queue)
+{
+    struct scratch file;
+    struct xv_extents ranges;
+    xvsa_error *error = NULL;
+    make_file(&file, 4 * MIB);
+    struct xv_disk *disk = open_file(&file);
+    xv_extents_init(&ranges);
+    ck_ok(xv_extents_add(&ranges, 0, 4 * MIB, &error), error);
+    struct xv_block_queue *queue = new_queue(2, MIB);
+    struct xv_call call = {.deadline_ms = xv_clock_ms() + 30};
+    ck_fails(xv_disk_stream(disk, &ranges, queue, NULL, &call, &error), XVSA_ERR_TIMEOUT, error);
+    xv_block_queue_stop(queue);
+    ck_fails(xv_disk_stream(disk, &ranges, queue, NULL, NULL, &error), XVSA_ERR_CANCELLED, error);
+    ck_ok(xv_extents_add(&ranges, 4 * MIB, 1, &error), error);
+    ck_fails(xv_disk_stream(disk, &ranges, queue, NULL, NULL, &error), XVSA_ERR_INVALID, error);
+    xv_block_queue_free(queue);
+    xv_extents_free(&ranges);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+static int read_nothing(struct xv_disk *disk, uint64_t offset, void *data, size_t length,
+                        const struct xv_call *call, xvsa_error **error)
+{
+    (void)disk, (void)call, (void)error;
+    memset(data, (int)(offset & 1), length);
+    return 0;
+}
+
+START_TEST(missing_map_is_unsupported)
+{
+    static const struct xv_disk_ops ops = {.transport = "test", .read = read_nothing};
+    struct xv_disk disk = {.ops = &ops, .size = 512};
+    struct xv_extents set;
+    xvsa_error *error = NULL;
+    xv_extents_init(&set);
+    ck_fails(xv_disk_allocated(&disk, &set, NULL, &error), XVSA_ERR_UNSUPPORTED, error);
+}
+END_TEST
+
+static void fill(Suite *suite)
+{
+    TCase *tests = tcase_create("disk");
+    tcase_set_timeout(tests, 60);
+    tcase_add_test(tests, queue_hands_blocks_round);
+    tcase_add_test(tests, stopped_queue_wakes_everybody);
+    tcase_add_test(tests, cancellation_ends_a_take);
+    tcase_add_loop_test(tests, queue_survives_many_threads, 0, 2);
+    tcase_add_test(tests, file_is_read_inside_its_bounds);
+    tcase_add_test(tests, only_files_and_devices_are_opened);
+    tcase_add_test(tests, holes_are_not_allocated);
+    tcase_add_test(tests, default_stream_reads_each_byte_once);
+    tcase_add_test(tests, stream_ends_with_the_call_or_the_queue);
+    tcase_add_test(tests, missing_map_is_unsupported);
+    suite_add_tcase(suite, tests);
+}
+
+UNIT_MAIN("disk")

@@ -313,12 +313,11 @@ class TransferTest(TemporaryStore):
         self.assertIn(f"content-length: {len(body)}".encode(), head)
 
     def test_redirect_keeps_the_query(self):
-        for address, host in (("10.0.0.2", "10.0.0.2"), ("fe80::1", "[fe80::1]")):
-            self.context.redirect = address
-            head = self.export(format="raw")[0]
-            self.assertTrue(head.startswith("HTTP/1.1 302 Found\r\n"))
-            self.assertIn(f"Location: https://{host}/export_raw_vdi?session_id=good&task_id=T&"
-                          f"vdi={self.uuid}&format=raw", head)
+        self.context.redirect = "https://[fe80::1]:8443"
+        head = self.export(format="raw")[0]
+        self.assertTrue(head.startswith("HTTP/1.1 302 Found\r\n"))
+        self.assertIn("Location: https://[fe80::1]:8443/export_raw_vdi?session_id=good&task_id=T&"
+                      f"vdi={self.uuid}&format=raw", head)
         self.assertEqual(self.context.tasks, {})
 
     def test_late_failure_is_a_second_message(self):

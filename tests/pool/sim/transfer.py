@@ -20,12 +20,13 @@ and of the context, the owner's objects behind one connection to one host:
     find_vdi(ref_or_uuid)         record with ref, uuid, sr (ref), size, image_format
                                   ("vhd", "qcow2" or "raw"), or ApiError, which becomes 500
     find_sr(ref_or_uuid)          reference of a storage repository, or ApiError
-    redirect_target(sr)           None if this host reaches it, else the address of one that does;
-                                  ApiError (NO_HOSTS_AVAILABLE) becomes 500
+    redirect_target(sr)           None if this host reaches it, else the base URL of one that does
+                                  ("https://10.0.0.2"); ApiError (NO_HOSTS_AVAILABLE) becomes 500
     create_vdi(sr, size, task)    reference of a new disk "Imported VDI"
     attach(vdi_ref, mode, task)   mode "RO" or "RW"; handle with path, size, detach() and, for RW,
                                   write(offset, data); ApiError fails the transfer late
-    task_start(request, label)    reference of the task: the one given as task_id, else a new one
+    task_start(request, label)    reference of the task: the one given as task_id, else a new one;
+                                  ApiError becomes 500
     task_progress(task, done, total)
                                   called before each piece with bytes; may wait, raise ApiError
                                   (cancelled, injected: a late failure) or CutConnection
@@ -43,6 +44,7 @@ import urllib.parse
 
 from . import chunkdir, vhd
 from .errors import ApiError, CutConnection
+from .httpd import REASONS, error_page
 from .sparse import data_extents
 from .storage import StoreError
 
@@ -74,28 +76,25 @@ def send_head(request, status, *lines, version="1.1"):
     request.wfile.flush()
 
 
-def send_page(request, status, body, *lines):
+def send_page(request, status, text="", *lines):
     """Sends an HTML error page."""
-    data = f"<html><body>{body}</body></html>".encode()
-    head = (f"HTTP/1.1 {status}", f"content-length: {len(data)}", "content-type: text/html",
-            "connection: close", "cache-control: no-cache, no-store") + lines
+    data = error_page(status, text).encode()
+    head = (f"HTTP/1.1 {status} {REASONS[status]}", f"content-length: {len(data)}",
+            "content-type: text/html", "connection: close",
+            "cache-control: no-cache, no-store") + lines
     request.wfile.write("\r\n".join(head).encode() + b"\r\n\r\n" + data)
     request.wfile.flush()
 
 
 def send_internal_error(request, error):
     """The page for an unexpected failure; also the second message in a body."""
-    send_page(request, "500 Internal Error",
-              "<h1>HTTP 500 internal server error</h1>An unexpected error occurred; please wait a "
-              "while and try again. If the problem persists, please contact your support "
-              f"representative.<h1> Additional information </h1>{error}")
+    send_page(request, 500, str(error))
 
 
-def send_redirect(request, address):
+def send_redirect(request, base):
     """Sends the client to a host that reaches the disk, with the same query."""
-    host = f"[{address}]" if ":" in address else address
     query = urllib.parse.urlsplit(request.target).query
-    location = f"https://{host}{request.path}" + (f"?{query}" if query else "")
+    location = f"{base}{request.path}" + (f"?{query}" if query else "")
     send_head(request, "302 Found", f"Location: {location}")
 
 
@@ -109,12 +108,9 @@ def authenticated(request, context, realm):
             with contextlib.suppress(ApiError):
                 context.task_fail(request.query["task_id"], error)
         if error.code == "RBAC_PERMISSION_DENIED":
-            send_page(request, "403 Forbidden", "<h1>HTTP 403 forbidden</h1>"
-                      "You do not have permission to access this resource.")
+            send_page(request, 403)
         else:
-            send_page(request, "401 Unauthorised", "<h1>HTTP 401 unauthorised</h1>"
-                      "Please check your credentials and retry.",
-                      f'WWW-Authenticate: Basic realm="{realm}"')
+            send_page(request, 401, "", f'WWW-Authenticate: Basic realm="{realm}"')
         return False
 
 
@@ -151,14 +147,14 @@ def export_raw_vdi(request, context):
             raise ApiError("INTERNAL_ERROR", 'Failure("Missing vdi query")')
         vdi = context.find_vdi(request.query["vdi"])
         base = context.find_vdi(request.query["base"]) if "base" in request.query else None
-        address = context.redirect_target(vdi.sr)
+        base_url = context.redirect_target(vdi.sr)
+        if base_url is not None:
+            send_redirect(request, base_url)
+            return
+        task = context.task_start(request, "Exporting raw VDI")
     except ApiError as error:
         send_internal_error(request, error)
         return
-    if address is not None:
-        send_redirect(request, address)
-        return
-    task = context.task_start(request, "Exporting raw VDI")
     kind = disk_format(request)
     if kind is None:
         fail(context, task, "INTERNAL_ERROR", f"Unknown format {request.query['format']}")
@@ -287,14 +283,14 @@ def import_raw_vdi(request, context):
     try:
         vdi = context.find_vdi(request.query["vdi"]) if "vdi" in request.query else None
         sr = vdi.sr if vdi is not None else import_sr(request, context)
-        address = context.redirect_target(sr) if sr is not None else None
+        base_url = context.redirect_target(sr) if sr is not None else None
+        if base_url is not None:
+            send_redirect(request, base_url)
+            return
+        task = context.task_start(request, "Importing raw VDI")
     except ApiError as error:
         send_internal_error(request, error)
         return
-    if address is not None:
-        send_redirect(request, address)
-        return
-    task = context.task_start(request, "Importing raw VDI")
     try:
         vdi_ref = vdi.ref if vdi is not None else None
         receive = prepare_import(request, context, task, vdi_ref, sr)

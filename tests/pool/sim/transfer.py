@@ -2,8 +2,8 @@
 """HTTP export and import of single disks, with the pool's manners.
 
 A 200 comes before the work begins; a later failure is a second HTTP message inside the body, and
-the verdict is the task's. Both handlers answer everything themselves and return; the caller then
-closes the connection (every reply says so).
+the verdict is the task's. Both handlers answer everything themselves, set ``request.keep_alive`` to
+False and return; the caller then closes the connection (every reply says so).
 
 ``export_raw_vdi(request, context)`` and ``import_raw_vdi(request, context)`` need of the request:
 
@@ -140,6 +140,7 @@ def fail_late(request, context, task, error, *messages):
 
 def export_raw_vdi(request, context):
     """Serves GET /export_raw_vdi."""
+    request.keep_alive = False
     if not authenticated(request, context, "get_export_raw_vdi"):
         return
     try:
@@ -278,6 +279,7 @@ class Export:
 
 def import_raw_vdi(request, context):
     """Serves PUT /import_raw_vdi."""
+    request.keep_alive = False
     if not authenticated(request, context, "put_import_raw_vdi"):
         return
     try:

@@ -187,6 +187,19 @@ class TransferTest(TemporaryStore):
         self.assertTrue(reply.startswith(b"HTTP/1.1 500 Internal Error\r\n"))
         self.assertEqual(self.task()[:2], ("failure", "VDI_IO_ERROR"))
 
+    @needs("qemu-img")
+    def test_vhd_of_another_maker(self):
+        with open(self.file("disk.raw"), "wb") as file:
+            file.write(self.content)
+        subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "vpc", "-o", "force_size=on",
+                        self.file("disk.raw"), self.file("disk.vhd")], check=True)
+        with open(self.file("disk.vhd"), "rb") as file:
+            body = file.read()
+        self.store.create("new", 9 * MIB)
+        self.upload(body, vdi="new", format="vhd")
+        self.assertEqual(self.task(), ("success", "OpaqueRef:new"))
+        self.assertEqual(self.store.read("new", 0, 9 * MIB), self.content)
+
     def test_sector_bitmaps_are_honoured(self):
         stream = bytearray(self.export(format="vhd")[1])
         first = 2048 + 512

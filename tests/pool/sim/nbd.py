@@ -305,9 +305,11 @@ class NbdServer:
         return self
 
     def stop(self, detach=True):
-        """Closes the listener and every connection, and waits for their threads.
+        """Closes the listener and every connection.
 
-        With ``detach`` False the handles stay attached, as after the kill of a daemon.
+        With ``detach`` the connections' threads are awaited, so the caller may hold no lock that
+        the resolver's handles want. Without, as after the kill of a daemon, the handles stay
+        attached and nothing is awaited.
         """
         self._detach = detach
         self.stopping.set()
@@ -315,7 +317,7 @@ class NbdServer:
         self._acceptor.join()
         self.drop_connections()
         with self._lock:
-            threads = list(self._threads)
+            threads = list(self._threads) if detach else []
         for thread in threads:
             thread.join()
         os.close(self._wake)

@@ -2,11 +2,13 @@
 """Starts and ends the pool simulator for one replay."""
 
 import contextlib
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.parse
 
 POOLSIM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "poolsim")
 START_TIMEOUT = 60.0  # seconds until the simulator must be ready
@@ -49,5 +51,5 @@ def running(source, path):
 
 def address_in(text):
     """Reads the coordinator's (host, port) out of the ready file."""
-    host, _, port = text.split()[0].rpartition(":")
-    return host, int(port)
+    url = urllib.parse.urlsplit(json.loads(text)["coordinator"])
+    return url.hostname, url.port

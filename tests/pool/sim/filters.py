@@ -19,7 +19,7 @@ def database_names(cls):
         for space in spaces:
             rest = wire[len(space) + 1:]
             if wire.startswith(space + "_") and rest:
-                if wire in ("name_label", "name_description"):
+                if wire in ("name_label", "name_description") and cls.name != "pool":
                     names.pop(wire, None)
                 names[space + "__" + rest] = wire
     return names

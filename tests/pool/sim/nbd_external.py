@@ -36,6 +36,13 @@ class ExternalNbdError(Exception):
     """The program is missing or did not start."""
 
 
+def release(members, path):
+    """Ends what hosts with external servers still do with a file that goes away."""
+    for member in members:
+        if isinstance(member.nbd, ExternalNbd):
+            member.nbd.release(path)
+
+
 class _Server:
     def __init__(self, process, port, path):
         self.process, self.port, self.path = process, port, path
@@ -144,8 +151,8 @@ class ExternalNbd:
             server.process.kill()
             server.process.wait()
 
-    def stop(self):
-        """Ends all servers."""
+    def stop(self, detach=True):
+        """Ends all servers; like NbdServer's, but there is never anything attached."""
         with self._lock:
             servers = list(self._servers.values())
             self._servers.clear()

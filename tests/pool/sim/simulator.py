@@ -11,6 +11,7 @@ from .dispatch import Dispatcher
 from .errors import ScenarioError
 from .httpd import Server
 from .nbd import NbdServer
+from .nbd_external import ExternalNbd, ExternalNbdError
 from .pool import Pool
 from .rpc import HostHandler
 from .storage import Store
@@ -103,7 +104,19 @@ class Simulator:
                 "not_before": "20240101T00:00:00Z", "not_after": "20360101T00:00:00Z"})
 
     def start_nbd(self, member):
-        if self.pool.options["nbd"] == "off":
+        """The host's NBD service; an external program gives each disk a port when it is asked for,
+        with TLS unless the pool's networks are for plain NBD now."""
+        kind = self.pool.options["nbd"]
+        if kind == "off":
+            return
+        if kind != "python":
+            with self.pool.lock:
+                plain = vdi_cbt.nbd_purpose(self.pool) == "insecure_nbd"
+            certificate = None if plain else member.certificate
+            try:
+                member.nbd = ExternalNbd(kind, member.address, certificate)
+            except ExternalNbdError as error:
+                raise ScenarioError("options: nbd: %s" % error) from error
             return
         member.nbd = NbdServer(member.address, member.nbd_port,
                                lambda m=member: hosts.tls_context(m),

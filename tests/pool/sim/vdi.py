@@ -3,7 +3,7 @@
 
 import contextlib
 
-from . import chain, clock, sr as srs, vdi_checks
+from . import chain, clock, nbd_external, sr as srs, vdi_checks
 from .calls import call, not_allowed
 from .database import new_uuid
 from .dispatch import construct
@@ -97,6 +97,8 @@ def remove(pool, vdi):
     """Delete a VDI's data, record, VBDs, and forget it as a suspend image."""
     record = pool.db.record("VDI", vdi)
     if pool.store.exists(record["uuid"]):
+        if pool.store.has_data(record["uuid"]):
+            nbd_external.release(pool.hosts.values(), pool.store.path(record["uuid"]))
         pool.store.destroy(record["uuid"])
     for ref, _ in vdi_checks.vbd_records(pool, vdi):
         vm = pool.db.get("VBD", ref, "VM")

@@ -4,11 +4,12 @@
 import base64
 import time
 
-from . import sr as srs, vdi, vdi_checks
+from . import nbd_external, sr as srs, vdi, vdi_checks
 from .calls import call
 from .codec import TypedRecord
-from .errors import ApiError
+from .errors import ApiError, internal
 from .model import Type
+from .nbd_external import ExternalNbd, ExternalNbdError
 from .storage import CbtError
 
 TEXTS = {459: "Changed blocks log is inconsistent", 460: "Failed to calculate changed blocks for "
@@ -73,6 +74,7 @@ def data_destroy(ctx, self):
                 raise ApiError("VDI_IN_USE", self, "data_destroy")
             ctx.db.changed.wait(min(left, 0.1))
         vdi.step(ctx, "vdi_data_destroy", self, record["uuid"])
+        nbd_external.release(ctx.pool.hosts.values(), ctx.pool.store.path(record["uuid"]))
         ctx.pool.store.data_destroy(record["uuid"])
         ctx.set("VDI", self, type="cbt_metadata", physical_utilisation=0)
         srs.update_space(ctx.pool, sr)
@@ -91,12 +93,23 @@ def get_nbd_info(ctx, self):
             continue
         ctx.pool.assert_host(host)
         member = ctx.pool.hosts[host]
+        exportname = "/%s?session_id=%s" % (record["uuid"], ctx.session.ref)
+        port = served_port(ctx.pool, member, record["uuid"], exportname)
         for address in addresses:
-            values = ("/%s?session_id=%s" % (record["uuid"], ctx.session.ref), address,
-                      member.nbd_port, member.certificate_text(), member.subject())
+            values = (exportname, address, port, member.certificate_text(), member.subject())
             entries.append(TypedRecord([(n, Type.parse(t), v)
                                         for (n, t), v in zip(NBD_MEMBERS, values)]))
     return entries
+
+
+def served_port(pool, member, uuid, exportname):
+    """Where a host serves a disk: an external program has a port for each."""
+    if not isinstance(member.nbd, ExternalNbd):
+        return member.nbd_port
+    try:
+        return member.nbd.serve(exportname, pool.store.path(uuid))
+    except ExternalNbdError as error:
+        raise internal(str(error)) from error
 
 
 def nbd_addresses(pool, host):

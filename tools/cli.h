@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What the parts of the command-line tool share. Functions that can fail print one line that says
+ * what and why to the standard error, and return an exit code.
+ */
+#ifndef CLI_H
+#define CLI_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "xvsa.h"
+
+/* Exit codes; `xvsa --help` and docs/cli.md tell the same. */
+#define EXIT_OK 0
+#define EXIT_FAILED 1    /* the operation failed */
+#define EXIT_USAGE 2     /* wrong arguments or configuration */
+#define EXIT_PARTIAL 3   /* some VMs failed, others succeeded */
+#define EXIT_REFUSED 4   /* the plan or a policy refuses */
+#define EXIT_CANCELLED 5 /* stopped on request */
+#define EXIT_DAMAGED 6   /* stored data is damaged */
+#define EXIT_DENIED 7    /* wrong credentials, or a peer that is not trusted */
+
+#define PROGRAM "xvsa"
+
+struct config;
+
+/* A list of texts given by a repeated option. The texts belong to the command line. */
+struct texts {
+    const char **items;
+    size_t count;
+};
+
+/* Everything that the command line says; an option that was not given is NULL, 0 or false. */
+struct arguments {
+    const char *config, *state, *log_level;
+    bool json, quiet, help;
+    struct texts pool, fingerprint, proxy;
+    const char *user, *password_file, *ca_file, *pool_uuid;
+    int64_t password_fd, passphrase_fd; /* -1: not given */
+    bool trust_first, plain_http, no_recovery;
+    const char *repo, *passphrase_file;
+    bool no_encryption, read_only;
+    int64_t chunk_size, compression, kdf_cost;
+    bool all;
+    struct texts tag, pattern, exclude, exclude_tag, exclude_disk;
+    const char *job;
+    bool full;
+    const char *name, *sr, *mac;
+    struct texts network, disk_sr;
+    bool start;
+    const char *vm, *output;
+    int64_t offset, length, limit; /* length -1: up to the end */
+    bool force, yes;
+    const char **operands;
+    size_t operand_count;
+};
+
+/* One way to say something on the command line. */
+enum option_kind { OPTION_FLAG, OPTION_TEXT, OPTION_TEXTS, OPTION_NUMBER, OPTION_SIZE };
+
+struct option_spec {
+    const char *name;  /* without the dashes; NULL ends a table */
+    const char *value; /* how help names its value; NULL for a flag */
+    const char *help;
+    enum option_kind kind;
+    char letter; /* short form or 0 */
+    size_t offset;
+};
+
+/* A command of the tool. */
+struct command {
+    const char *name;     /* "pool show" */
+    const char *operands; /* how help writes what follows the options */
+    const char *summary;
+    const char *details; /* paragraphs of its help; NULL: none */
+    const struct option_spec *const *groups;
+    size_t min_operands, max_operands;
+    int (*run)(const struct arguments *arguments);
+};
+
+/* args.c: reading the command line. */
+extern const struct option_spec general_options[];
+extern const struct option_spec pool_options[];
+extern const struct option_spec repo_options[];
+extern const struct option_spec selection_options[];
+int arguments_parse(const struct command *command, int argc, char **argv,
+                    struct arguments *arguments);
+void arguments_clear(struct arguments *arguments);
+void print_options(const struct option_spec *const *groups);
+
+/* commands.c: the table of commands. */
+extern const struct command commands[];
+extern const size_t command_count;
+
+/* output.c: results and messages. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Prints an error with its causes and advice, releases it, and returns the exit code for it. */
+int fail(xvsa_error *error, const char *what);
+int exit_code_of(int32_t code);
+/* Prints a document as the library made it. Releases it. */
+int print_document(char *document);
+/* Parses a document of the library and releases its text; NULL after a message. */
+json_t *parse_document(char *document, const char *what);
+/* Ends the program's output: reports when it could not be written (a full disk, a closed pipe). */
+int finish_output(int code);
+
+/* Text of a member, "" when it is not there. Looks only at the named member. */
+const char *text_of(const json_t *object, const char *key);
+int64_t number_of(const json_t *object, const char *key);
+bool is_true(const json_t *object, const char *key);
+/* "1.5 GiB" into buffer, which it returns. */
+#define TEXT_SIZE 32
+const char *size_text(uint64_t bytes, char buffer[TEXT_SIZE]);
+const char *duration_text(int64_t ms, char buffer[TEXT_SIZE]);
+const char *instant_text(int64_t ms, char buffer[TEXT_SIZE]);
+
+/* table.c: rows with aligned columns. */
+struct table;
+struct table *table_new(const char *const *titles, size_t columns);
+/* cells may be NULL for "". A title that begins with '>' aligns its column to the right. */
+void table_add(struct table *table, const char *const *cells);
+void table_print(struct table *table); /* and frees it */
+
+/* secret.c: passwords and passphrases. */
+struct secret {
+    char *bytes; /* with a NUL behind */
+    size_t size;
+};
+struct secret_source {
+    const char *what;   /* "password of root" */
+    const char *file;   /* NULL: none */
+    int64_t descriptor; /* -1: none */
+    bool confirm;       /* ask twice at a terminal */
+};
+/* From the descriptor, the file, or a terminal, whichever comes first. One line end behind it is not
+ * part of a secret. */
+int secret_read(const struct secret_source *source, struct secret *ret);
+void secret_wipe(struct secret *secret);
+
+/* stop.c: signals. The first SIGINT asks for a graceful end, the second for one at once. */
+int stop_install(void);
+/* Token for calls outside jobs. */
+xvsa_cancel *stop_token(void);
+/* How often a stop was asked for: 0, 1 or 2. */
+int stop_level(void);
+/* While a job runs the first signal leaves the token alone. */
+void stop_guard_job(bool running);
+void stop_clear(void);
+
+/* session.c: what a command works with. */
+struct session {
+    const struct arguments *arguments;
+    struct config *config; /* NULL: none */
+    xvsa_context *context;
+    xvsa_pool *pool;
+    xvsa_target *target;
+    xvsa_repo *repo;
+    xvsa_call call; /* for every blocking call */
+};
+int session_open(struct session *session, const struct arguments *arguments);
+int session_open_pool(struct session *session);
+int session_open_repo(struct session *session);
+int session_init_repo(struct session *session);
+void session_close(struct session *session);
+
+/* selection.c: job documents from the command line. */
+json_t *selection_document(const struct arguments *arguments);
+int backup_document(struct session *session, json_t **ret);
+int restore_document(struct session *session, json_t **ret);
+
+/* run.c: jobs run to their end with their progress shown. */
+int make_plan(struct session *session, const json_t *document, xvsa_plan **ret);
+int run_plan(struct session *session, xvsa_plan *plan);
+
+/* progress.c: how far a job is. */
+struct progress;
+struct progress *progress_new(const struct arguments *arguments, const char *verb);
+void progress_update(struct progress *progress, const xvsa_progress *state);
+/* Prints a line of its own above the bar. */
+void progress_line(struct progress *progress, const char *text);
+void progress_end(struct progress *progress);
+
+/* report.c: documents for people. */
+void print_plan(const json_t *plan);
+void print_report(const json_t *report);
+void print_inventory(const json_t *inventory);
+void print_reach(const json_t *reach);
+
+/* The commands. */
+int command_pool_show(const struct arguments *arguments);
+int command_plan_backup(const struct arguments *arguments);
+int command_plan_restore(const struct arguments *arguments);
+int command_repo_init(const struct arguments *arguments);
+int command_repo_info(const struct arguments *arguments);
+int command_repo_verify(const struct arguments *arguments);
+int command_backup(const struct arguments *arguments);
+int command_points(const struct arguments *arguments);
+int command_point_show(const struct arguments *arguments);
+int command_point_delete(const struct arguments *arguments);
+int command_restore(const struct arguments *arguments);
+int command_disk_read(const struct arguments *arguments);
+int command_jobs(const struct arguments *arguments);
+int command_config_check(const struct arguments *arguments);
+
+#endif

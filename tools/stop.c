@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Signals end work in an orderly way. Outside jobs the first one cancels the call under way. While a
+ * job runs the first SIGINT lets it finish the VMs under way, the second (or a SIGTERM) stops it at
+ * once; a third has the signal's default effect.
+ */
+#include <signal.h>
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "cli.h"
+
+static xvsa_cancel *token;
+static atomic_int level;
+static atomic_bool in_job;
+
+static void on_signal(int number)
+{
+    int now = atomic_load(&level);
+    int next = number == SIGTERM || now > 0 ? 2 : 1;
+    if (now == 2) {
+        signal(number, SIG_DFL);
+        raise(number);
+        return;
+    }
+    atomic_store(&level, next);
+    if (!atomic_load(&in_job))
+        xvsa_cancel_fire(token);
+}
+
+int stop_install(void)
+{
+    xvsa_error *error = NULL;
+    if (xvsa_cancel_new(&token, &error) != XVSA_OK)
+        return fail(error, "cannot prepare for signals");
+    struct sigaction action = {.sa_handler = on_signal};
+    sigemptyset(&action.sa_mask);
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigemptyset(&ignore.sa_mask);
+    if (sigaction(SIGINT, &action, NULL) != 0 || sigaction(SIGTERM, &action, NULL) != 0 ||
+        sigaction(SIGHUP, &action, NULL) != 0 || sigaction(SIGPIPE, &ignore, NULL) != 0) {
+        complain("cannot prepare for signals");
+        return EXIT_FAILED;
+    }
+    return EXIT_OK;
+}
+
+xvsa_cancel *stop_token(void)
+{
+    return token;
+}
+
+int stop_level(void)
+{
+    return atomic_load(&level);
+}
+
+void stop_guard_job(bool running)
+{
+    atomic_store(&in_job, running);
+}
+
+void stop_clear(void)
+{
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+    signal(SIGHUP, SIG_DFL);
+    xvsa_cancel_unref(token);
+    token = NULL;
+}

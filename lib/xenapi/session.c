@@ -1,0 +1,558 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Finding the coordinator and logging in to it. One thread of a client logs in at a time; nothing is
+ * locked while it talks to the network.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "xenapi/client_internal.h"
+#include "xenapi/errors.h"
+
+#define HOPS_MAX      3
+#define MEMBERS_MAX   1024
+#define LOGIN_MS      30000 /* a member that answers slower is given up for the moment */
+#define PAUSE_MS      1000
+#define PAUSE_MAX_MS  10000
+#define GRACE_MS      600000 /* for a call without deadline */
+#define LOGOUT_MS     5000
+
+enum outcome {
+    LOGGED_IN,
+    ELSEWHERE, /* the member names another coordinator */
+    WAIT,      /* the member cannot serve now */
+    DEAD,      /* no answer, or none that makes sense */
+    FINAL,     /* no other member will answer otherwise */
+};
+
+/* One attempt to find the coordinator. */
+struct search {
+    struct xv_client *client;
+    const struct xv_call *call;
+    struct xv_url visited[HOPS_MAX + 1]; /* of the present candidate's hops */
+    size_t visited_count;
+    char *session; /* of the login that succeeded */
+    struct xv_url coordinator;
+    struct xv_url *members;
+    size_t member_count;
+    char fingerprint[XV_FINGERPRINT_TEXT];
+    char *pool_uuid;
+    char *pool_name;
+    xvsa_error *error; /* the most telling failure so far */
+    bool wait;         /* some member asked for patience */
+};
+
+struct xv_value *xv_params(const char *first, ...)
+{
+    struct xv_value *params = xv_value_new_array();
+    va_list args;
+    va_start(args, first);
+    bool good = true;
+    for (const char *text = first; good && text != NULL; text = va_arg(args, const char *))
+        good = xv_value_add(params, xv_value_new_string(text));
+    va_end(args);
+    if (good)
+        return params;
+    xv_value_free(params);
+    return NULL;
+}
+
+void xv_client_member_url(const struct xv_client *client, const char *address, struct xv_url *ret)
+{
+    for (size_t i = 0; i < client->seed_count; i++) {
+        if (strcmp(client->seeds[i].host, address) == 0) {
+            *ret = client->seeds[i];
+            return;
+        }
+    }
+    *ret = client->seeds[0];
+    snprintf(ret->host, sizeof ret->host, "%s", address);
+}
+
+/* Keeps the first failure, or a later one that tells more: a refusal rather than silence. */
+static void note(struct search *search, xvsa_error *error)
+{
+    int32_t had = xvsa_error_code(search->error);
+    int32_t got = xvsa_error_code(error);
+    bool better = search->error == NULL || had == XVSA_ERR_NETWORK ||
+                  (had == XVSA_ERR_TIMEOUT && got != XVSA_ERR_NETWORK);
+    if (!better) {
+        xvsa_error_unref(error);
+        return;
+    }
+    xvsa_error_unref(search->error);
+    search->error = error;
+}
+
+static enum outcome judge_failure(struct search *search, const struct xv_url *url,
+                                  const struct xv_value *description, struct xv_url *ret_next)
+{
+    xvsa_error *error = NULL;
+    const char *code = xv_value_string(xv_value_at(description, 0), "");
+    const char *address = xv_value_string(xv_value_at(description, 1), "");
+    if (strcmp(code, "HOST_IS_SLAVE") == 0 && address[0] != '\0' &&
+        strlen(address) < sizeof ret_next->host) {
+        xv_client_member_url(search->client, address, ret_next);
+        return ELSEWHERE;
+    }
+    xv_errors_fail("session.login_with_password", description, NULL, &error);
+    enum xv_remedy remedy = xv_errors_find(code).remedy;
+    xv_error_wrap(&error, 0, XV_COMPONENT, "cannot log in to %s as %s", url->host,
+                  search->client->username);
+    note(search, error);
+    if (remedy == XV_REMEDY_BUSY || remedy == XV_REMEDY_MEMBER || remedy == XV_REMEDY_LATER)
+        return WAIT;
+    return FINAL;
+}
+
+static enum outcome judge_transport(struct search *search, xvsa_error *error)
+{
+    int32_t code = xvsa_error_code(error);
+    xvsa_error *interruption = NULL;
+    note(search, error);
+    if (xv_call_check(search->call, XV_COMPONENT, "logging in", &interruption) != 0) {
+        if (xvsa_error_code(interruption) == XVSA_ERR_CANCELLED) {
+            xvsa_error_unref(search->error);
+            search->error = interruption;
+        } else {
+            xvsa_error_unref(interruption);
+        }
+        return FINAL;
+    }
+    return code == XVSA_ERR_INVALID || code == XVSA_ERR_MEMORY ? FINAL : DEAD;
+}
+
+static void logout(struct xv_client *client, const struct xv_url *url, const char *session)
+{
+    struct xv_call call = xv_call_within(NULL, LOGOUT_MS);
+    struct xv_rpc rpc = {.method = "session.logout", .idempotent = true};
+    struct xv_value *value = NULL;
+    xvsa_error *error = NULL;
+    if (xv_rpc_ask(client, url, session, &rpc, &call, &value, &error) != 0)
+        xv_log(client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "logout: %s", xvsa_error_message(error));
+    xvsa_error_unref(error);
+    xv_value_free(value);
+}
+
+static enum outcome try_login(struct search *search, const struct xv_url *url,
+                              struct xv_url *ret_next)
+{
+    struct xv_client *client = search->client;
+    xvsa_error *error = NULL;
+    struct xv_answer answer = {0};
+    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
+    struct xv_rpc rpc = {.method = "session.login_with_password", .idempotent = true};
+    struct xv_value *params =
+        xv_params(client->username, client->password, "1.0", client->originator, NULL);
+    rpc.params = params;
+    int rc = params == NULL ? xv_fail_memory(&error)
+                            : xv_rpc_post(client, url, NULL, &rpc, &call, &answer, NULL,
+                                          search->fingerprint, &error);
+    xv_value_free(params);
+    if (rc != 0)
+        return judge_transport(search, error);
+    enum outcome outcome = LOGGED_IN;
+    if (!answer.success) {
+        outcome = judge_failure(search, url, answer.value, ret_next);
+    } else if (strncmp(xv_value_string(answer.value, ""), "OpaqueRef:", 10) != 0) {
+        xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s answers the login with no session",
+                url->host);
+        note(search, error);
+        outcome = DEAD;
+    } else {
+        search->session = strdup(xv_value_string(answer.value, ""));
+        search->coordinator = *url;
+        outcome = search->session == NULL ? FINAL : LOGGED_IN;
+    }
+    xv_value_free(answer.value);
+    return outcome;
+}
+
+static enum outcome loop_outcome(struct search *search, const struct xv_url *from,
+                                 const struct xv_url *to)
+{
+    xvsa_error *error = NULL;
+    bool seen = false;
+    for (size_t i = 0; i < search->visited_count; i++)
+        seen = seen || xv_url_equal(&search->visited[i], to);
+    if (!seen && search->visited_count <= HOPS_MAX)
+        return ELSEWHERE;
+    if (seen)
+        xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
+                "redirect loop: %s names %s as the coordinator, which was asked before; no member "
+                "takes the role",
+                from->host, to->host);
+    else
+        xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
+                "%d members in turn named another coordinator, the last one %s", HOPS_MAX + 1,
+                to->host);
+    note(search, error);
+    return DEAD;
+}
+
+/* Logs in at one candidate or where it points to. */
+static enum outcome follow(struct search *search, const struct xv_url *candidate)
+{
+    struct xv_url url = *candidate;
+    search->visited_count = 0;
+    for (;;) {
+        struct xv_url target = {0};
+        search->visited[search->visited_count++] = url;
+        enum outcome outcome = try_login(search, &url, &target);
+        if (outcome != ELSEWHERE)
+            return outcome;
+        outcome = loop_outcome(search, &url, &target);
+        if (outcome != ELSEWHERE)
+            return outcome;
+        url = target;
+    }
+}
+
+static int take_pool(void *user, const char *ref, struct xv_value *record, xvsa_error **error)
+{
+    struct search *search = user;
+    (void)ref;
+    int rc = 0;
+    if (search->pool_uuid == NULL) {
+        search->pool_uuid = strdup(xv_value_get_string(record, "uuid", ""));
+        search->pool_name = strdup(xv_value_get_string(record, "name_label", ""));
+        if (search->pool_uuid == NULL || search->pool_name == NULL)
+            rc = xv_fail_memory(error);
+    }
+    xv_value_free(record);
+    return rc;
+}
+
+static int take_member(void *user, const char *ref, struct xv_value *record, xvsa_error **error)
+{
+    struct search *search = user;
+    const char *address = xv_value_get_string(record, "address", "");
+    int rc = 0;
+    (void)ref;
+    if (search->member_count == MEMBERS_MAX) {
+        rc = xv_fail(error, XVSA_ERR_LIMIT, XV_COMPONENT, "the pool has more than %d hosts",
+                     MEMBERS_MAX);
+    } else if (address[0] != '\0' && strlen(address) < sizeof search->members->host) {
+        xv_client_member_url(search->client, address, &search->members[search->member_count]);
+        search->member_count++;
+    }
+    xv_value_free(record);
+    return rc;
+}
+
+static int take_certificate(void *user, const char *ref, struct xv_value *record,
+                            xvsa_error **error)
+{
+    struct search *search = user;
+    const char *text = xv_value_get_string(record, "fingerprint_sha256", "");
+    if (text[0] == '\0')
+        text = xv_value_get_string(record, "fingerprint", "");
+    int rc = 0;
+    (void)ref;
+    if (strcmp(xv_value_get_string(record, "type", ""), "host") == 0 && text[0] != '\0')
+        rc = xv_trust_pin(search->client->trust, text, error);
+    xv_value_free(record);
+    return rc;
+}
+
+static int read_records(struct search *search, const char *method, xv_member_fn take,
+                        xvsa_error **error)
+{
+    struct xv_value *value = NULL;
+    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
+    struct xv_rpc rpc = {
+        .method = method, .idempotent = true, .on_member = take, .member_user = search};
+    int rc = xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc, &call, &value,
+                        error);
+    xv_value_free(value);
+    return rc;
+}
+
+struct refs {
+    char **items;
+    size_t count;
+};
+
+static int pin_host_certificate(struct search *search, const char *host_ref, xvsa_error **error)
+{
+    struct xv_value *value = NULL;
+    struct xv_value *params = xv_params(host_ref, NULL);
+    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
+    struct xv_rpc rpc = {
+        .method = "host.get_server_certificate", .params = params, .idempotent = true};
+    int rc = params == NULL ? xv_fail_memory(error)
+                            : xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc,
+                                         &call, &value, error);
+    if (rc == 0)
+        rc = xv_trust_pin_pem(search->client->trust, xv_value_string(value, ""), error);
+    xv_value_free(params);
+    xv_value_free(value);
+    return rc;
+}
+
+/* For servers older than Certificate records. */
+static int pin_each_host(struct search *search, xvsa_error **error)
+{
+    struct xv_value *hosts = NULL;
+    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
+    struct xv_rpc rpc = {.method = "host.get_all", .idempotent = true};
+    int rc = xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc, &call, &hosts,
+                        error);
+    for (size_t i = 0; rc == 0 && i < xv_value_count(hosts) && i < MEMBERS_MAX; i++) {
+        xvsa_error *ignored = NULL;
+        /* A dead host cannot tell its certificate; the others still count. */
+        if (pin_host_certificate(search, xv_value_string(xv_value_at(hosts, i), ""), &ignored) != 0)
+            xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "host certificate: %s",
+                   xvsa_error_message(ignored));
+        xvsa_error_unref(ignored);
+    }
+    xv_value_free(hosts);
+    return rc;
+}
+
+/* Learns the certificates of the other members over the trusted connection. Without them only the
+ * members whose certificates are trusted anyway can be reached, which is no reason to fail. */
+static void pin_members(struct search *search)
+{
+    xvsa_error *error = NULL;
+    if (!search->coordinator.tls)
+        return;
+    int rc = read_records(search, "Certificate.get_all_records", take_certificate, &error);
+    if (rc == XVSA_ERR_UNSUPPORTED) {
+        xv_error_clear(&error);
+        rc = pin_each_host(search, &error);
+    }
+    if (rc != 0)
+        xv_log(search->client->env, XVSA_LOG_WARNING, XV_COMPONENT,
+               "the certificates of the pool's members cannot be learnt: %s",
+               xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
+/* Checks after a login that this is the pool, and reads who its members are. */
+static enum outcome identify(struct search *search)
+{
+    const char *expected = search->client->pool_uuid;
+    xvsa_error *error = NULL;
+    free(search->pool_uuid);
+    free(search->pool_name);
+    search->pool_uuid = NULL;
+    search->pool_name = NULL;
+    search->member_count = 0;
+    int rc = read_records(search, "pool.get_all_records", take_pool, &error);
+    if (rc == 0 && (search->pool_uuid == NULL || search->pool_uuid[0] == '\0'))
+        rc = xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s does not tell its pool's uuid",
+                     search->coordinator.host);
+    if (rc == 0 && expected != NULL && strcmp(expected, search->pool_uuid) != 0)
+        rc = xv_fail(&error, XVSA_ERR_CONFLICT, XV_COMPONENT,
+                     "%s belongs to pool %.64s, not to the expected pool %s",
+                     search->coordinator.host, search->pool_uuid, expected);
+    if (rc == 0)
+        rc = read_records(search, "host.get_all_records", take_member, &error);
+    if (rc == 0) {
+        pin_members(search);
+        return LOGGED_IN;
+    }
+    logout(search->client, &search->coordinator, search->session);
+    xv_free_secret(search->session);
+    search->session = NULL;
+    note(search, error);
+    return rc == XVSA_ERR_NETWORK || rc == XVSA_ERR_TIMEOUT ? WAIT : DEAD;
+}
+
+struct candidates {
+    struct xv_url *urls;
+    size_t count;
+};
+
+static void add_candidate(struct candidates *list, const struct xv_url *url)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        if (xv_url_equal(&list->urls[i], url))
+            return;
+    }
+    list->urls[list->count++] = *url;
+}
+
+/* The last coordinator, what was configured, what the pool told. */
+static int list_candidates(struct xv_client *client, struct candidates *list, xvsa_error **error)
+{
+    pthread_mutex_lock(&client->lock);
+    list->count = 0;
+    list->urls = calloc(1 + client->seed_count + client->member_count, sizeof *list->urls);
+    if (list->urls != NULL) {
+        if (client->coordinator.host[0] != '\0')
+            add_candidate(list, &client->coordinator);
+        for (size_t i = 0; i < client->seed_count; i++)
+            add_candidate(list, &client->seeds[i]);
+        for (size_t i = 0; i < client->member_count; i++)
+            add_candidate(list, &client->members[i]);
+    }
+    pthread_mutex_unlock(&client->lock);
+    return list->urls == NULL ? xv_fail_memory(error) : 0;
+}
+
+/* Asks each candidate once. */
+static enum outcome sweep(struct search *search, const struct candidates *list)
+{
+    enum outcome last = DEAD;
+    for (size_t i = 0; i < list->count; i++) {
+        last = follow(search, &list->urls[i]);
+        if (last == LOGGED_IN)
+            last = identify(search);
+        if (last == LOGGED_IN || last == FINAL)
+            return last;
+        search->wait = search->wait || last == WAIT;
+    }
+    return search->wait ? WAIT : last;
+}
+
+static int give_up(struct search *search, xvsa_error **error)
+{
+    if (search->error == NULL)
+        return xv_fail_memory(error);
+    int code = xvsa_error_code(search->error);
+    if (error != NULL)
+        *error = xvsa_error_ref(search->error);
+    return code;
+}
+
+/* Repeats sweeps while patience may help: a member asked for it, or a pool that was there before is
+ * restarting or choosing a new coordinator. */
+static int find_coordinator(struct search *search, bool patient, xvsa_error **error)
+{
+    struct candidates list = {0};
+    struct xv_call limit = xv_call_within(search->call, GRACE_MS);
+    if (search->call == NULL || search->call->deadline_ms == 0)
+        search->call = &limit;
+    int64_t pause = PAUSE_MS;
+    int rc = list_candidates(search->client, &list, error);
+    while (rc == 0) {
+        search->wait = false;
+        enum outcome outcome = sweep(search, &list);
+        if (outcome == LOGGED_IN)
+            break;
+        if (outcome == FINAL || (outcome != WAIT && !patient)) {
+            rc = give_up(search, error);
+            break;
+        }
+        xvsa_error *interruption = NULL;
+        int64_t left = xv_call_left(search->call, pause);
+        rc = xv_call_sleep(search->call, left, XV_COMPONENT, "waiting for the pool's coordinator",
+                           &interruption);
+        if (rc == XVSA_ERR_TIMEOUT) {
+            xvsa_error_unref(interruption);
+            rc = xv_fail(error, XVSA_ERR_TIMEOUT, XV_COMPONENT,
+                         "no coordinator within the deadline; last answer: %s",
+                         xvsa_error_message(search->error));
+        } else if (rc != 0 && error != NULL) {
+            *error = interruption;
+        }
+        pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
+    }
+    free(list.urls);
+    return rc;
+}
+
+static void finish_search(struct search *search)
+{
+    xv_free_secret(search->session);
+    free(search->members);
+    free(search->pool_uuid);
+    free(search->pool_name);
+    xvsa_error_unref(search->error);
+}
+
+/* Called with the lock held; takes the search's findings over. */
+static void adopt(struct xv_client *client, struct search *search)
+{
+    struct xv_url *old_members = client->members;
+    char *old_session = client->session;
+    client->members = search->members;
+    client->member_count = search->member_count;
+    client->session = search->session;
+    client->coordinator = search->coordinator;
+    client->epoch++;
+    search->members = old_members;
+    search->session = old_session;
+}
+
+static int open_search(struct search *search, struct xv_client *client, const struct xv_call *call,
+                       xvsa_error **error)
+{
+    *search = (struct search){.client = client, .call = call};
+    search->members = calloc(MEMBERS_MAX, sizeof *search->members);
+    return search->members == NULL ? xv_fail_memory(error) : 0;
+}
+
+int xv_session_open(struct xv_client *client, const struct xv_call *call, xvsa_error **error)
+{
+    struct search search;
+    int rc = open_search(&search, client, call, error);
+    if (rc == 0)
+        rc = find_coordinator(&search, false, error);
+    if (rc == 0) {
+        free(client->pool_uuid);
+        client->pool_uuid = search.pool_uuid;
+        client->pool_name = search.pool_name;
+        search.pool_uuid = NULL;
+        search.pool_name = NULL;
+        memcpy(client->fingerprint, search.fingerprint, sizeof client->fingerprint);
+        pthread_mutex_lock(&client->lock);
+        adopt(client, &search);
+        pthread_mutex_unlock(&client->lock);
+    }
+    finish_search(&search);
+    return rc;
+}
+
+/* Waits while another thread renews. Called and returns with the lock held. */
+static int await_renewal(struct xv_client *client, const struct xv_call *call, xvsa_error **error)
+{
+    int rc = 0;
+    while (rc == 0 && client->renewing) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 100000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&client->renewed, &client->lock, &until);
+        rc = xv_call_check(call, XV_COMPONENT, "waiting for a new session", error);
+    }
+    return rc;
+}
+
+int xv_session_renew(struct xv_client *client, uint64_t epoch, const struct xv_call *call,
+                     xvsa_error **error)
+{
+    struct search search;
+    pthread_mutex_lock(&client->lock);
+    int rc = await_renewal(client, call, error);
+    if (rc == 0 && client->closed)
+        rc = xv_fail(error, XVSA_ERR_STATE, XV_COMPONENT, "the pool is closed");
+    if (rc != 0 || client->epoch != epoch) {
+        pthread_mutex_unlock(&client->lock);
+        return rc;
+    }
+    client->renewing = true;
+    pthread_mutex_unlock(&client->lock);
+    rc = open_search(&search, client, call, error);
+    if (rc == 0)
+        rc = find_coordinator(&search, true, error);
+    pthread_mutex_lock(&client->lock);
+    if (rc == 0)
+        adopt(client, &search);
+    client->renewing = false;
+    pthread_cond_broadcast(&client->renewed);
+    pthread_mutex_unlock(&client->lock);
+    finish_search(&search);
+    if (rc != 0)
+        return rc;
+    xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "logged in again, coordinator is %s",
+           search.coordinator.host);
+    return 0;
+}

@@ -37,7 +37,8 @@ def make_certificate(directory):
     """A self-signed certificate and key in one PEM file."""
     path = os.path.join(directory, "server.pem")
     subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+                    "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
                     "-keyout", path + ".key", "-out", path + ".crt"],
                    check=True, capture_output=True)
     return path + ".crt", path + ".key"

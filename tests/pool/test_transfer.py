@@ -214,8 +214,10 @@ class TransferTest(TemporaryStore):
         stream = self.export(format="vhd")[1]
         self.store.create("new", 9 * MIB)
         self.store.create("small", 2 * MIB)
-        cases = {"cookie": (b"x" + stream[1:], "new"), "checksum": (stream[:70] + b"x" + stream[71:], "new"),
-                 "header": (stream[:520] + b"x" + stream[521:], "new"), "cut": (stream[:-600], "new"),
+        cases = {"cookie": (b"x" + stream[1:], "new"),
+                 "checksum": (stream[:70] + b"x" + stream[71:], "new"),
+                 "header": (stream[:520] + b"x" + stream[521:], "new"),
+                 "cut": (stream[:-600], "new"),
                  "no footer": (stream[:-512] + bytes(512), "new"), "too big": (stream, "small"),
                  "empty": (b"", "new")}
         for name, (body, target) in cases.items():
@@ -296,9 +298,10 @@ class TransferTest(TemporaryStore):
         cases = [
             (lambda: self.export(format="zip"), not_found, "INTERNAL_ERROR"),
             (lambda: self.upload(b"", vdi=self.uuid, format="zip"), not_found, "INTERNAL_ERROR"),
-            (lambda: self.upload(b"", vdi=self.uuid, format="vhd", chunked="1"), not_found, "INTERNAL_ERROR"),
-            (lambda: self.upload(b"", headers={"transfer_encoding": "chunked"}, vdi=self.uuid), not_found,
+            (lambda: self.upload(b"", vdi=self.uuid, format="vhd", chunked="1"), not_found,
              "INTERNAL_ERROR"),
+            (lambda: self.upload(b"", headers={"transfer_encoding": "chunked"}, vdi=self.uuid),
+             not_found, "INTERNAL_ERROR"),
             (lambda: self.upload(b""), "HTTP/1.1 400 Bad Request", "VDI_MISSING"),
             (lambda: self.upload(b"", sr_id="sr", format="vhd"), "HTTP/1.1 400 Bad Request",
              "INTERNAL_ERROR"),
@@ -341,7 +344,10 @@ class TransferTest(TemporaryStore):
         self.assertEqual(self.task(), ("failure", "VDI_IN_USE", self.uuid, "attach"))
 
     def test_cut_by_the_simulator(self):
-        self.context.task_start = lambda request, label: self.context.tasks.update(T=("cut",)) or "T"
+        def start(request, label):
+            self.context.tasks["T"] = ("cut",)
+            return "T"
+        self.context.task_start = start
         self.assertRaises(CutConnection, self.export)
         self.assertEqual(self.task()[:2], ("failure", "VDI_IO_ERROR"))
 

@@ -7,7 +7,7 @@ import os
 import types
 import urllib.parse
 
-from . import session as sessions, sr as srs, transfer, vbd as vbds, vdi as vdis, vdi_cbt
+from . import session as sessions, sr as srs, transfer, vbd as vbds, vdi as vdis, vdi_cbt, xva
 from .database import new_uuid
 from .errors import ApiError, CutConnection
 from .model import NULL
@@ -206,16 +206,18 @@ def adapt(request):
 
 
 def handlers(pool):
-    """The bulk handlers by method and path."""
-    def export(request, host):
-        adapt(request)
-        transfer.export_raw_vdi(request, TransferContext(pool, host))
+    """The bulk handlers by method and path: functions of a request and the host that got it."""
+    def served(function):
+        def handler(request, host):
+            adapt(request)
+            function(request, TransferContext(pool, host))
+        return handler
 
-    def import_(request, host):
-        adapt(request)
-        transfer.import_raw_vdi(request, TransferContext(pool, host))
-
-    return {("GET", "/export_raw_vdi"): export, ("PUT", "/import_raw_vdi"): import_}
+    return {("GET", "/export_raw_vdi"): served(transfer.export_raw_vdi),
+            ("PUT", "/import_raw_vdi"): served(transfer.import_raw_vdi),
+            ("GET", "/export"): served(xva.export), ("PUT", "/import"): served(xva.import_),
+            ("GET", "/export_metadata"): served(xva.export_metadata),
+            ("PUT", "/import_metadata"): served(xva.import_metadata)}
 
 
 class NbdResolver:

@@ -64,8 +64,10 @@ class Control:
         if name not in ACTIONS:
             raise ScenarioError("unknown action %r (known: %s)" % (name, ", ".join(sorted(ACTIONS))))
         function = ACTIONS[name]
-        known = list(inspect.signature(function).parameters)[1:]
-        unknown = set(arguments) - set(known)
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+        known = [p.name for p in parameters]
+        free = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        unknown = set() if free else set(arguments) - set(known)
         if unknown:
             raise ScenarioError("%s: unknown argument %s (known: %s)" % (
                 name, ", ".join(sorted(unknown)), ", ".join(known)))

@@ -157,6 +157,8 @@ struct session {
     struct config *config; /* NULL: none */
     xvsa_context *context;
     xvsa_pool *pool;
+    xvsa_proxy **proxies;
+    size_t proxy_count;
     xvsa_target *target;
     xvsa_repo *repo;
     xvsa_call call; /* for every blocking call */
@@ -167,14 +169,15 @@ int session_open_repo(struct session *session);
 int session_init_repo(struct session *session);
 void session_close(struct session *session);
 
-/* selection.c: job documents from the command line. */
-json_t *selection_document(const struct arguments *arguments);
-int backup_document(struct session *session, json_t **ret);
-int restore_document(struct session *session, json_t **ret);
+/* document.c: documents "job" from the command line and the configuration. */
+int backup_document(const struct session *session, json_t **ret);
+int restore_document(const struct arguments *arguments, json_t **ret);
+int verify_document(const struct arguments *arguments, json_t **ret);
 
-/* run.c: jobs run to their end with their progress shown. */
+/* run.c: plans, and jobs run to their end with their progress shown. */
 int make_plan(struct session *session, const json_t *document, xvsa_plan **ret);
-int run_plan(struct session *session, xvsa_plan *plan);
+int show_plan(struct session *session, const xvsa_plan *plan);
+int run_plan(struct session *session, xvsa_plan *plan, const char *verb);
 
 /* progress.c: how far a job is. */
 struct progress;
@@ -184,11 +187,18 @@ void progress_update(struct progress *progress, const xvsa_progress *state);
 void progress_line(struct progress *progress, const char *text);
 void progress_end(struct progress *progress);
 
-/* report.c: documents for people. */
+/* describe.c: documents for people. */
+void print_inventory(const json_t *inventory);
+void print_reach(const json_t *reach, bool first);
+void print_points(const json_t *points);
+void print_point(const json_t *point);
+void print_jobs(const json_t *jobs);
+
+/* outcome.c: plans, events and reports for people. */
 void print_plan(const json_t *plan);
 void print_report(const json_t *report);
-void print_inventory(const json_t *inventory);
-void print_reach(const json_t *reach);
+/* One line about an event, which the caller frees; NULL for one that is not worth a line. */
+char *event_line(const json_t *event);
 
 /* The commands. */
 int command_pool_show(const struct arguments *arguments);

@@ -167,10 +167,17 @@ static int log_in(struct session *session, const struct config_pool *pool)
 static int add_proxy(struct session *session, const xvsa_proxy_options *options)
 {
     xvsa_error *error = NULL;
-    xvsa_proxy *proxy = NULL;
-    if (xvsa_proxy_add(session->pool, options, &session->call, &proxy, &error) != XVSA_OK)
+    xvsa_proxy **grown =
+        realloc(session->proxies, (session->proxy_count + 1) * sizeof *session->proxies);
+    if (grown == NULL) {
+        complain("out of memory");
+        return EXIT_FAILED;
+    }
+    session->proxies = grown;
+    if (xvsa_proxy_add(session->pool, options, &session->call, &grown[session->proxy_count],
+                       &error) != XVSA_OK)
         return fail(error, "cannot add a proxy");
-    xvsa_proxy_unref(proxy); /* it stays in its pool */
+    session->proxy_count++;
     return EXIT_OK;
 }
 
@@ -349,6 +356,9 @@ void session_close(struct session *session)
             xvsa_error_unref(error);
         }
     }
+    for (size_t i = 0; i < session->proxy_count; i++)
+        xvsa_proxy_unref(session->proxies[i]);
+    free(session->proxies);
     xvsa_pool_unref(session->pool);
     xvsa_repo_unref(session->repo);
     xvsa_target_unref(session->target);

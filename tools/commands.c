@@ -1,0 +1,128 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The table of commands. Options that only one command has stand here with it.
+ */
+#include <stddef.h>
+
+#include "cli.h"
+
+#define AT(field) offsetof(struct arguments, field)
+#define LAST                                                                                       \
+    {                                                                                              \
+        NULL, NULL, NULL, OPTION_FLAG, 0, 0                                                        \
+    }
+
+static const struct option_spec init_options[] = {
+    {"chunk-size", "BYTES", "unit of change and deduplication, 64K (the default) to 4M",
+     OPTION_SIZE, 0, AT(chunk_size)},
+    {"kdf-cost", "NUMBER", "cost of guessing the passphrase as a power of two, 10 to 22 (17)",
+     OPTION_NUMBER, 0, AT(kdf_cost)},
+    LAST,
+};
+
+static const struct option_spec backup_options[] = {
+    {"job", "NAME", "job of the configuration; takes the place of a selection", OPTION_TEXT, 'j',
+     AT(job)},
+    {"name", "NAME", "name of the job, under which its state is kept", OPTION_TEXT, 'n', AT(name)},
+    {"full", NULL, "read everything, also where changed blocks are known", OPTION_FLAG, 0,
+     AT(full)},
+    {"compression", "LEVEL", "zstd level, -7 to 19 (1)", OPTION_NUMBER, 0, AT(compression)},
+    LAST,
+};
+
+static const struct option_spec restore_options[] = {
+    {"name", "NAME", "name of the new VM", OPTION_TEXT, 'n', AT(name)},
+    {"sr", "SR", "storage repository for every disk, by name or uuid", OPTION_TEXT, 's', AT(sr)},
+    {"disk-sr", "SR=SR", "for disks that were on the first, use the second; may be repeated",
+     OPTION_TEXTS, 0, AT(disk_sr)},
+    {"network", "OLD=NEW", "connect interfaces of the first network to the second; may be repeated",
+     OPTION_TEXTS, 0, AT(network)},
+    {"mac", "keep|renew", "MAC addresses of the new VM", OPTION_TEXT, 0, AT(mac)},
+    {"start", NULL, "start the VM when it is restored", OPTION_FLAG, 0, AT(start)},
+    LAST,
+};
+
+static const struct option_spec read_options[] = {
+    {"output", "FILE", "file to write, sparse; - or none: the standard output", OPTION_TEXT, 'o',
+     AT(output)},
+    {"offset", "BYTES", "begin there (0)", OPTION_SIZE, 0, AT(offset)},
+    {"length", "BYTES", "read so much (up to the end)", OPTION_SIZE, 0, AT(length)},
+    {"force", NULL, "replace an existing file", OPTION_FLAG, 'f', AT(force)},
+    LAST,
+};
+
+static const struct option_spec points_options[] = {
+    {"vm", "VM", "only those of a VM, by name or uuid", OPTION_TEXT, 0, AT(vm)},
+    LAST,
+};
+
+static const struct option_spec verify_options[] = {
+    {"vm", "VM", "only points of a VM, by name or uuid", OPTION_TEXT, 0, AT(vm)},
+    LAST,
+};
+
+static const struct option_spec delete_options[] = {
+    {"yes", NULL, "do not ask", OPTION_FLAG, 'y', AT(yes)},
+    LAST,
+};
+
+static const struct option_spec jobs_options[] = {
+    {"limit", "NUMBER", "show at most so many (100)", OPTION_NUMBER, 0, AT(limit)},
+    LAST,
+};
+
+static const struct option_spec *const general_group[] = {general_options, NULL};
+static const struct option_spec *const pool_group[] = {pool_options, general_options, NULL};
+static const struct option_spec *const backup_group[] = {selection_options, backup_options,
+                                                         pool_options, repo_options,
+                                                         general_options, NULL};
+static const struct option_spec *const restore_group[] = {restore_options, pool_options,
+                                                          repo_options, general_options, NULL};
+static const struct option_spec *const repo_group[] = {repo_options, general_options, NULL};
+static const struct option_spec *const init_group[] = {init_options, repo_options, general_options,
+                                                       NULL};
+static const struct option_spec *const verify_group[] = {verify_options, repo_options,
+                                                         general_options, NULL};
+static const struct option_spec *const points_group[] = {points_options, repo_options,
+                                                         general_options, NULL};
+static const struct option_spec *const delete_group[] = {delete_options, repo_options,
+                                                         general_options, NULL};
+static const struct option_spec *const read_group[] = {read_options, repo_options, general_options,
+                                                       NULL};
+static const struct option_spec *const jobs_group[] = {jobs_options, general_options, NULL};
+
+#define SELECTION_TEXT                                                                             \
+    "VMs are chosen by name or uuid, or by --all, --tag and --pattern; what several ways choose\n" \
+    "is taken together. --exclude-disk takes [VM:]DISK, where DISK is a VDI's uuid or name, or a\n" \
+    "position such as 0 or xvda."
+#define POINT_TEXT                                                                                 \
+    "POINT is a restore point's id, a beginning of it of 6 digits or more, or latest:VM."
+
+const struct command commands[] = {
+    {"pool show", "", "Show a pool: hosts, storage, networks, VMs and what proxies reach", NULL,
+     pool_group, 0, 0, command_pool_show},
+    {"plan backup", "[VM...]", "Show what a backup would do, and why", SELECTION_TEXT, backup_group,
+     0, SIZE_MAX, command_plan_backup},
+    {"plan restore", "POINT", "Show what a restore would do, and why", POINT_TEXT, restore_group, 1,
+     1, command_plan_restore},
+    {"backup", "[VM...]", "Back up VMs", SELECTION_TEXT, backup_group, 0, SIZE_MAX, command_backup},
+    {"restore", "POINT", "Restore a restore point to a new VM", POINT_TEXT, restore_group, 1, 1,
+     command_restore},
+    {"points", "", "List restore points", NULL, points_group, 0, 0, command_points},
+    {"point show", "POINT", "Show a restore point and its disks", POINT_TEXT, repo_group, 1, 1,
+     command_point_show},
+    {"point delete", "POINT", "Delete a restore point", POINT_TEXT, delete_group, 1, 1,
+     command_point_delete},
+    {"disk read", "POINT DISK", "Copy a disk of a restore point to a file or a pipe",
+     POINT_TEXT "\nDISK is a position (0, xvda) or the uuid of the VDI it was read from.",
+     read_group, 2, 2, command_disk_read},
+    {"repo init", "", "Make a repository", NULL, init_group, 0, 0, command_repo_init},
+    {"repo info", "", "Show a repository's parameters and sizes", NULL, repo_group, 0, 0,
+     command_repo_info},
+    {"repo verify", "[POINT...]", "Read everything that is stored and check it", POINT_TEXT,
+     verify_group, 0, SIZE_MAX, command_repo_verify},
+    {"jobs", "", "List the jobs that the state file knows", NULL, jobs_group, 0, 0, command_jobs},
+    {"config check", "FILE", "Check a configuration file", NULL, general_group, 1, 1,
+     command_config_check},
+};
+const size_t command_count = sizeof commands / sizeof commands[0];

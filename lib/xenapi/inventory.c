@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "xenapi/inventory.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "xenapi/client_internal.h"
+#include "xenapi/errors.h"
+#include "xenapi/inventory_store.h"
+
+#define ATTEMPTS 3
+
+static struct xv_list *list_of(struct xv_store *store, const struct xv_class_reader *reader)
+{
+    return reader->list_offset == SIZE_MAX
+               ? NULL
+               : (struct xv_list *)(void *)((char *)store + reader->list_offset);
+}
+
+static int read_one(struct xv_client *client, const struct xv_class_reader *reader,
+                    struct xv_store *store, const char *ref, const struct xv_call *call,
+                    xvsa_error **error)
+{
+    char method[96];
+    struct xv_value *record = NULL;
+    struct xv_value *params = xv_params(ref, NULL);
+    snprintf(method, sizeof method, "%s.get_record", reader->class_name);
+    int rc = params == NULL ? xv_fail_memory(error)
+                            : xv_client_call(client, method, params, true, call, &record, error);
+    xv_value_free(params);
+    if (rc == 0)
+        rc = reader->read(store, ref, record, error);
+    xv_value_free(record);
+    return rc;
+}
+
+/* For a class whose records as a whole are not readable, because one of them is not: one by one,
+ * leaving out the broken ones. */
+static int read_singly(struct xv_client *client, const struct xv_class_reader *reader,
+                       struct xv_store *store, const struct xv_call *call, xvsa_error **error)
+{
+    char method[96];
+    struct xv_value *refs = NULL;
+    snprintf(method, sizeof method, "%s.get_all", reader->class_name);
+    int rc = xv_client_call(client, method, NULL, true, call, &refs, error);
+    for (size_t i = 0; rc == 0 && i < xv_value_count(refs); i++) {
+        const char *ref = xv_value_string(xv_value_at(refs, i), "");
+        xvsa_error *failure = NULL;
+        rc = read_one(client, reader, store, ref, call, &failure);
+        if (rc == XVSA_ERR_PROTOCOL || xv_errors_is_gone(failure)) {
+            if (rc == XVSA_ERR_PROTOCOL)
+                xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT,
+                       "the %s %s is left out: its record cannot be read: %s", reader->class_name,
+                       ref, xvsa_error_message(failure));
+            rc = 0;
+        }
+        if (rc != 0 && error != NULL)
+            *error = xvsa_error_ref(failure);
+        xvsa_error_unref(failure);
+    }
+    xv_value_free(refs);
+    return rc;
+}
+
+static int read_class(struct xv_client *client, const struct xv_class_reader *reader,
+                      struct xv_store *store, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_list *list = list_of(store, reader);
+    xvsa_error *failure = NULL;
+    int rc = xv_client_each_record(client, reader->class_name, reader->read, store, call, &failure);
+    if (rc == XVSA_ERR_PROTOCOL && xvsa_error_http_status(failure) == 0) {
+        xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT, "%s", xvsa_error_message(failure));
+        xv_error_clear(&failure);
+        if (list != NULL)
+            list->count = 0;
+        rc = read_singly(client, reader, store, call, &failure);
+    }
+    if (rc == XVSA_ERR_UNSUPPORTED && reader->optional) {
+        xv_error_clear(&failure);
+        rc = 0;
+    }
+    if (rc != 0 && error != NULL) {
+        *error = failure;
+        xv_error_wrap(error, rc, XV_COMPONENT, "cannot read the pool's inventory");
+    } else {
+        xvsa_error_unref(failure);
+    }
+    return rc;
+}
+
+static int read_all(struct xv_client *client, const struct xv_call *call, struct xv_store **ret,
+                    xvsa_error **error)
+{
+    struct xv_store *store = xv_store_new();
+    if (store == NULL)
+        return xv_fail_memory(error);
+    int rc = 0;
+    store->public.epoch = xv_client_epoch(client);
+    for (size_t i = 0; rc == 0 && i < xv_class_reader_count; i++)
+        rc = read_class(client, &xv_class_readers[i], store, call, error);
+    if (rc == 0 && store->public.pool_ref == NULL)
+        rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "the pool has no pool record");
+    if (rc == 0)
+        rc = xv_store_finish(store, error);
+    if (rc != 0) {
+        xv_store_free(store);
+        return rc;
+    }
+    *ret = store;
+    return 0;
+}
+
+/* A connection lost in the middle, or a coordinator that changed meanwhile, means to begin anew. */
+int xv_inventory_read(struct xv_client *client, const struct xv_call *call,
+                      struct xv_inventory **ret, xvsa_error **error)
+{
+    for (int attempt = 1;; attempt++) {
+        struct xv_store *store = NULL;
+        xvsa_error *failure = NULL;
+        int rc = read_all(client, call, &store, &failure);
+        bool stale = rc == 0 && store->public.epoch != xv_client_epoch(client);
+        if (rc == 0 && (!stale || attempt == ATTEMPTS)) {
+            *ret = &store->public;
+            return 0;
+        }
+        xv_store_free(store);
+        if (rc != 0 && (rc != XVSA_ERR_NETWORK || attempt == ATTEMPTS)) {
+            if (error != NULL)
+                *error = failure;
+            else
+                xvsa_error_unref(failure);
+            return rc;
+        }
+        xvsa_error_unref(failure);
+    }
+}
+
+/* The public part begins the store. */
+static struct xv_store *store_of(const struct xv_inventory *inventory)
+{
+    return (struct xv_store *)(uintptr_t)inventory;
+}
+
+void xv_inventory_free(struct xv_inventory *inventory)
+{
+    if (inventory != NULL)
+        xv_store_free(store_of(inventory));
+}
+
+const struct xv_host *xv_inventory_host(const struct xv_inventory *inventory, const char *id)
+{
+    return xv_store_find(store_of(inventory), XV_KIND_HOST, id);
+}
+
+const struct xv_sr *xv_inventory_sr(const struct xv_inventory *inventory, const char *id)
+{
+    return xv_store_find(store_of(inventory), XV_KIND_SR, id);
+}
+
+const struct xv_network *xv_inventory_network(const struct xv_inventory *inventory, const char *id)
+{
+    return xv_store_find(store_of(inventory), XV_KIND_NETWORK, id);
+}
+
+const struct xv_vm *xv_inventory_vm(const struct xv_inventory *inventory, const char *id)
+{
+    return xv_store_find(store_of(inventory), XV_KIND_VM, id);
+}
+
+const struct xv_vdi *xv_inventory_vdi(const struct xv_inventory *inventory, const char *id)
+{
+    return xv_store_find(store_of(inventory), XV_KIND_VDI, id);
+}
+
+bool xv_inventory_reaches(const struct xv_inventory *inventory, const struct xv_host *host,
+                          const struct xv_sr *sr)
+{
+    if (host == NULL || sr == NULL || !host->live)
+        return false;
+    for (size_t i = 0; i < inventory->pbd_count; i++) {
+        const struct xv_pbd *pbd = &inventory->pbds[i];
+        if (pbd->host == host && pbd->sr == sr && pbd->attached)
+            return true;
+    }
+    return false;
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * From records to objects. A member that a server does not have gets the value that means "feature
+ * absent".
+ */
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "xenapi/inventory_store.h"
+#include "xenapi/operations.h"
+
+/* Copies texts of one record; remembers whether memory ran out. */
+struct copier {
+    struct xv_store *store;
+    const struct xv_value *record;
+    bool failed;
+};
+
+static const char *keep(struct copier *copier, const char *value)
+{
+    const char *copy = xv_store_text(copier->store, value);
+    copier->failed = copier->failed || copy == NULL;
+    return copy == NULL ? "" : copy;
+}
+
+static const char *text(struct copier *copier, const char *key)
+{
+    return keep(copier, xv_value_get_string(copier->record, key, ""));
+}
+
+static const char *ref_of(struct copier *copier, const char *key)
+{
+    return keep(copier, xv_value_get_string(copier->record, key, XV_NULL_REF));
+}
+
+/* A map's entry, or NULL when it is not there. */
+static const char *entry(struct copier *copier, const char *map, const char *key)
+{
+    const char *value = xv_value_get_string(xv_value_get(copier->record, map), key, NULL);
+    return value == NULL ? NULL : keep(copier, value);
+}
+
+static bool flag(const struct copier *copier, const char *key)
+{
+    return xv_value_get_bool(copier->record, key, false);
+}
+
+static uint64_t size_of(const struct copier *copier, const char *key)
+{
+    int64_t size = xv_value_get_int(copier->record, key, 0);
+    return size < 0 ? 0 : (uint64_t)size;
+}
+
+static bool set_holds(const struct xv_value *set, const char *wanted)
+{
+    for (size_t i = 0; i < xv_value_count(set); i++) {
+        if (strcmp(xv_value_string(xv_value_at(set, i), ""), wanted) == 0)
+            return true;
+    }
+    return false;
+}
+
+static int finish(const struct copier *copier, const void *item, xvsa_error **error)
+{
+    return item == NULL || copier->failed ? xv_fail_memory(error) : 0;
+}
+
+static int read_pool(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_inventory *all = &copier.store->public;
+    const struct xv_value *restrictions = xv_value_get(record, "restrictions");
+    all->pool_ref = keep(&copier, ref);
+    all->pool_uuid = text(&copier, "uuid");
+    all->pool_name = text(&copier, "name_label");
+    all->default_sr = ref_of(&copier, "default_SR");
+    all->cbt_licensed =
+        strcmp(xv_value_get_string(restrictions, "restrict_cbt", ""), "false") == 0;
+    copier.store->coordinator = ref_of(&copier, "master");
+    return finish(&copier, record, error);
+}
+
+static int read_host(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    const struct xv_value *software = xv_value_get(record, "software_version");
+    struct xv_links links = {.first = ref_of(&copier, "metrics")};
+    struct xv_host *host = xv_list_add(&copier.store->hosts, &links);
+    char product[200];
+    if (host == NULL)
+        return xv_fail_memory(error);
+    snprintf(product, sizeof product, "%.90s %.90s",
+             xv_value_get_string(software, "product_brand", ""),
+             xv_value_get_string(software, "product_version", ""));
+    host->ref = keep(&copier, ref);
+    host->uuid = text(&copier, "uuid");
+    host->name = text(&copier, "name_label");
+    host->address = text(&copier, "address");
+    host->product = keep(&copier, product[0] == ' ' ? product + 1 : product);
+    host->enabled = flag(&copier, "enabled");
+    if (copier.store->coordinator != NULL && strcmp(ref, copier.store->coordinator) == 0) {
+        copier.store->public.api_major = xv_value_get_int(record, "API_version_major", 0);
+        copier.store->public.api_minor = xv_value_get_int(record, "API_version_minor", 0);
+    }
+    return finish(&copier, host, error);
+}
+
+static int read_metrics(void *user, const char *ref, const struct xv_value *record,
+                        xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_metrics *metrics = xv_list_add(&copier.store->metrics, NULL);
+    if (metrics == NULL)
+        return xv_fail_memory(error);
+    metrics->ref = keep(&copier, ref);
+    metrics->live = flag(&copier, "live");
+    return finish(&copier, metrics, error);
+}
+
+static int read_driver(void *user, const char *ref, const struct xv_value *record,
+                       xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_driver *driver = xv_list_add(&copier.store->drivers, NULL);
+    (void)ref;
+    if (driver == NULL)
+        return xv_fail_memory(error);
+    driver->type = text(&copier, "type");
+    driver->supports_cbt =
+        xv_value_get(xv_value_get(record, "features"), "VDI_CONFIG_CBT") != NULL ||
+        set_holds(xv_value_get(record, "capabilities"), "VDI_CONFIG_CBT");
+    return finish(&copier, driver, error);
+}
+
+static int read_sr(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_sr *sr = xv_list_add(&copier.store->srs, NULL);
+    if (sr == NULL)
+        return xv_fail_memory(error);
+    sr->ref = keep(&copier, ref);
+    sr->uuid = text(&copier, "uuid");
+    sr->name = text(&copier, "name_label");
+    sr->type = text(&copier, "type");
+    sr->content_type = text(&copier, "content_type");
+    sr->shared = flag(&copier, "shared");
+    sr->physical_size = size_of(&copier, "physical_size");
+    sr->physical_used = size_of(&copier, "physical_utilisation");
+    sr->virtual_allocation = size_of(&copier, "virtual_allocation");
+    return finish(&copier, sr, error);
+}
+
+static int read_pbd(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {ref_of(&copier, "host"), ref_of(&copier, "SR")};
+    struct xv_pbd *pbd = xv_list_add(&copier.store->pbds, &links);
+    if (pbd == NULL)
+        return xv_fail_memory(error);
+    pbd->ref = keep(&copier, ref);
+    pbd->attached = flag(&copier, "currently_attached");
+    return finish(&copier, pbd, error);
+}
+
+static int read_network(void *user, const char *ref, const struct xv_value *record,
+                        xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_network *network = xv_list_add(&copier.store->networks, NULL);
+    if (network == NULL)
+        return xv_fail_memory(error);
+    network->ref = keep(&copier, ref);
+    network->uuid = text(&copier, "uuid");
+    network->name = text(&copier, "name_label");
+    network->bridge = text(&copier, "bridge");
+    network->nbd = set_holds(xv_value_get(record, "purpose"), "nbd");
+    network->insecure_nbd = set_holds(xv_value_get(record, "purpose"), "insecure_nbd");
+    return finish(&copier, network, error);
+}
+
+static int read_pif(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {ref_of(&copier, "host"), ref_of(&copier, "network")};
+    struct xv_pif *pif = xv_list_add(&copier.store->pifs, &links);
+    (void)ref;
+    if (pif == NULL)
+        return xv_fail_memory(error);
+    pif->address = text(&copier, "IP");
+    pif->attached = flag(&copier, "currently_attached");
+    pif->management = flag(&copier, "management");
+    return finish(&copier, pif, error);
+}
+
+static int read_vdi(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {.first = ref_of(&copier, "SR")};
+    struct xv_vdi *vdi = xv_list_add(&copier.store->vdis, &links);
+    if (vdi == NULL)
+        return xv_fail_memory(error);
+    vdi->ref = keep(&copier, ref);
+    vdi->uuid = text(&copier, "uuid");
+    vdi->name = text(&copier, "name_label");
+    vdi->type = text(&copier, "type");
+    vdi->snapshot_of = ref_of(&copier, "snapshot_of");
+    vdi->size = size_of(&copier, "virtual_size");
+    vdi->physical_used = size_of(&copier, "physical_utilisation");
+    vdi->managed = xv_value_get_bool(record, "managed", true);
+    vdi->missing = flag(&copier, "missing");
+    vdi->sharable = flag(&copier, "sharable");
+    vdi->read_only = flag(&copier, "read_only");
+    vdi->is_snapshot = flag(&copier, "is_a_snapshot");
+    vdi->cbt_enabled = flag(&copier, "cbt_enabled");
+    vdi->reset_on_boot = strcmp(xv_value_get_string(record, "on_boot", ""), "reset") == 0;
+    vdi->vhd_parent = entry(&copier, "sm_config", "vhd-parent");
+    vdi->tag = entry(&copier, "other_config", XV_TAG_KEY);
+    return finish(&copier, vdi, error);
+}
+
+static int read_vbd(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {ref_of(&copier, "VM"), ref_of(&copier, "VDI")};
+    struct xv_vbd *vbd = xv_list_add(&copier.store->vbds, &links);
+    if (vbd == NULL)
+        return xv_fail_memory(error);
+    vbd->ref = keep(&copier, ref);
+    vbd->device = text(&copier, "userdevice");
+    vbd->type = text(&copier, "type");
+    vbd->mode = text(&copier, "mode");
+    vbd->bootable = flag(&copier, "bootable");
+    vbd->attached = flag(&copier, "currently_attached");
+    return finish(&copier, vbd, error);
+}
+
+static int read_vif(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {ref_of(&copier, "VM"), ref_of(&copier, "network")};
+    struct xv_vif *vif = xv_list_add(&copier.store->vifs, &links);
+    if (vif == NULL)
+        return xv_fail_memory(error);
+    vif->ref = keep(&copier, ref);
+    vif->device = text(&copier, "device");
+    vif->mac = text(&copier, "MAC");
+    return finish(&copier, vif, error);
+}
+
+static void read_tags(struct copier *copier, struct xv_vm *vm)
+{
+    const struct xv_value *tags = xv_value_get(copier->record, "tags");
+    size_t count = xv_value_kind(tags) == XV_VALUE_ARRAY ? xv_value_count(tags) : 0;
+    if (count == 0)
+        return;
+    const char **copies = xv_store_alloc(copier->store, count * sizeof *copies);
+    if (copies == NULL) {
+        copier->failed = true;
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        copies[i] = keep(copier, xv_value_string(xv_value_at(tags, i), ""));
+    vm->tags = copies;
+    vm->tag_count = count;
+}
+
+static int read_vm(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct copier copier = {.store = user, .record = record};
+    struct xv_links links = {.first = ref_of(&copier, "resident_on")};
+    struct xv_vm *vm = xv_list_add(&copier.store->vms, &links);
+    if (vm == NULL)
+        return xv_fail_memory(error);
+    vm->ref = keep(&copier, ref);
+    vm->uuid = text(&copier, "uuid");
+    vm->name = text(&copier, "name_label");
+    vm->power_state = text(&copier, "power_state");
+    vm->snapshot_of = ref_of(&copier, "snapshot_of");
+    vm->is_template = flag(&copier, "is_a_template");
+    vm->is_snapshot = flag(&copier, "is_a_snapshot");
+    vm->is_control_domain = flag(&copier, "is_control_domain");
+    vm->has_vusbs = xv_value_count(xv_value_get(record, "VUSBs")) > 0;
+    vm->tag = entry(&copier, "other_config", XV_TAG_KEY);
+    read_tags(&copier, vm);
+    return finish(&copier, vm, error);
+}
+
+#define LIST(name) offsetof(struct xv_store, name)
+
+/* The pool first: it tells which host is the coordinator. */
+const struct xv_class_reader xv_class_readers[] = {
+    {"pool", read_pool, SIZE_MAX, false},
+    {"host", read_host, LIST(hosts), false},
+    {"host_metrics", read_metrics, LIST(metrics), false},
+    {"SM", read_driver, LIST(drivers), true},
+    {"SR", read_sr, LIST(srs), false},
+    {"PBD", read_pbd, LIST(pbds), false},
+    {"network", read_network, LIST(networks), false},
+    {"PIF", read_pif, LIST(pifs), false},
+    {"VDI", read_vdi, LIST(vdis), false},
+    {"VBD", read_vbd, LIST(vbds), false},
+    {"VIF", read_vif, LIST(vifs), false},
+    {"VM", read_vm, LIST(vms), false},
+};
+const size_t xv_class_reader_count = sizeof xv_class_readers / sizeof xv_class_readers[0];

@@ -21,6 +21,8 @@ Interaction = namedtuple("Interaction", "cassette number request response")
 
 ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", '"': '"', "\\": "\\", "/": "/", " ": " "}
 ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+DRIVER_CAPABILITIES = ["SR_PROBE", "SR_UPDATE", "VDI_CREATE", "VDI_DELETE", "VDI_ATTACH",
+                       "VDI_DETACH", "VDI_RESIZE", "VDI_CLONE", "VDI_SNAPSHOT"]
 MAKERS = ("create", "clone", "snapshot", "copy")
 PASSWORD = "password"  # what the simulator expects by default
 RECORDED_PASSWORD = "123456"
@@ -117,7 +119,7 @@ def scene_of(cassettes):
 
 
 def complete(scene):
-    """Adds what a pool needs and no cassette shows: pool, host, attached PBDs."""
+    """Adds what a pool needs and no cassette shows: pool, host, drivers, attached PBDs."""
     hosts = scene.setdefault("host", {})
     if not hosts:
         hosts[f"OpaqueRef:{uuid.uuid4()}"] = {"uuid": str(uuid.uuid4()), "enabled": True,
@@ -127,6 +129,9 @@ def complete(scene):
     scene["pool"] = {f"OpaqueRef:{uuid.uuid4()}": {"uuid": str(uuid.uuid4()), "master": master,
                                                    "name_label": "cassettes"}}
     for ref, record in scene.get("SR", {}).items():
+        driver = {"uuid": str(uuid.uuid4()), "name_label": record["type"],
+                  "type": record["type"], "capabilities": DRIVER_CAPABILITIES}
+        scene.setdefault("SM", {})[f"OpaqueRef:{uuid.uuid4()}"] = driver
         for pbd in record["PBDs"] or [f"OpaqueRef:{uuid.uuid4()}"]:
             scene.setdefault("PBD", {})[pbd] = {"uuid": str(uuid.uuid4()), "host": master,
                                                 "SR": ref, "currently_attached": True}

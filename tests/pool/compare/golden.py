@@ -9,7 +9,7 @@ from references import References
 from shape import differences, shape_of
 from wire import encode_request, exchange, parse_head, post, read_outcome
 
-TASK_TIMEOUT = 20.0  # seconds a task of the story may take
+TASK_TIMEOUT = 5.0  # seconds a task of the story may take
 TASK_RESULT = re.compile(r"<value>(OpaqueRef:[^<]*)</value>")
 PATTERN = bytes(range(256)) * 4096  # content of uploaded disks, 1 MiB
 
@@ -237,6 +237,8 @@ class Story:
         """Returns the body to send with a recorded HTTP request."""
         if name in self.steps["bodies"]:
             return self.steps["bodies"][name].encode()
+        if name in self.steps["zeros"]:
+            return bytes(size)
         archive = self.steps["archives"].get(name, "")
         body = self.archives.get(archive.removeprefix("damaged "), b"")
         if archive.startswith("damaged "):

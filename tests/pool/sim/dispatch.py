@@ -6,7 +6,7 @@ import time
 import traceback
 
 from . import filters, session as sessions
-from .calls import AFTER_SET, HANDLERS, Context
+from .calls import AFTER_SET, HANDLERS, Context, call as handles
 from .codec import decode
 from .errors import ApiError, CutConnection, internal
 from .faults import elapsed_ms
@@ -46,6 +46,8 @@ class Dispatcher:
     def bind(self, call, method, params):
         """(session reference, parameters by name); counts do not include the session."""
         session = None
+        if call.cls == "system":
+            return None, {}  # whatever a client adds is not looked at
         if call.session:
             if not params:
                 raise ApiError("MESSAGE_PARAMETER_COUNT_MISMATCH", method,
@@ -92,7 +94,12 @@ class Dispatcher:
 
     def _run(self, host, method, params, entry):
         self.guard(host, method)
-        call, is_async = self.lookup(method)
+        try:
+            call, is_async = self.lookup(method)
+        except ApiError:
+            if params:  # the session is read before the method is looked for
+                decode(Type.parse("S"), params[0], self.model)
+            raise
         session_ref, named = self.bind(call, method, params)
         entry["params"] = {k: "***" if k in SECRETS else v for k, v in named.items()}
         session = None
@@ -236,6 +243,16 @@ def create(ctx, call, args):
 def destroy(ctx, call, self):
     ctx.db.row(call.cls, self)
     ctx.db.delete(call.cls, self)
+
+
+@handles("system.listMethods")
+def list_methods(ctx):
+    return list(ctx.pool.model.calls)
+
+
+@handles("system.isAlive")
+def is_alive(ctx):
+    return ""
 
 
 IMPLICIT = {

@@ -75,7 +75,7 @@ def gather_messages(pool, wanted, since):
 
 
 def event(generation, cls, operation, ref, row):
-    members = [("id", Type.parse("I"), generation), ("timestamp", Type.parse("S"), "0.0"),
+    members = [("id", Type.parse("S"), str(generation)), ("timestamp", Type.parse("S"), "0.0"),
                ("class", Type.parse("S"), cls.lower()), ("operation", Type.parse("S"), operation),
                ("ref", Type.parse("S"), ref)]
     if row is not None:

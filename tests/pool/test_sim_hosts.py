@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Tests of the pool simulator: bulk transfers, members and their failures, TLS."""
+
+import os
+import threading
+import time
+import unittest
+
+from pool_case import PoolCase
+from pool_client import Client, XenError
+
+
+class Transfers(PoolCase):
+    def test_raw_round_trip(self):
+        vdi = self.new_vdi(2 << 20)
+        data = os.urandom(2 << 20)
+        task = self.x("task.create", "import", "")
+        status, _, body = self.x.http("PUT", "/import_raw_vdi", data, session_id=self.x.session,
+                                      vdi=vdi, task_id=task)
+        self.assertEqual((status, body), (200, b""))
+        self.assertEqual(self.x.finish(task)["result"], "<value>%s</value>" % vdi)
+        task = self.x("task.create", "export", "")
+        status, _, body = self.x.http("GET", "/export_raw_vdi", session_id=self.x.session,
+                                      vdi=vdi, task_id=task)
+        self.assertEqual(body, data)
+        self.assertEqual(self.x.finish(task)["status"], "success")
+        self.assertEqual(self.x("VDI.get_VBDs", vdi), [])
+
+    def test_attach_failure_comes_late(self):
+        vdi = self.new_vdi(2 << 20)
+        self.sim("fault/add", method="SM.vdi_attach", error=["SR_BACKEND_FAILURE_46", "", "x", ""])
+        task = self.x("task.create", "export", "")
+        status, _, body = self.x.http("GET", "/export_raw_vdi", session_id=self.x.session,
+                                      vdi=vdi, task_id=task)
+        self.assertEqual(status, 200)
+        self.assertTrue(body.startswith(b"HTTP/1.1 500"))
+        self.assertEqual(self.x.finish(task)["error_info"][0], "SR_BACKEND_FAILURE_46")
+
+    def test_metadata(self):
+        vm = self.x.named("VM", "archive")
+        old = self.x("VM.get_record", vm)
+        status, headers, data = self.x.http("GET", "/export_metadata", session_id=self.x.session,
+                                            ref=vm)
+        self.assertEqual((status, int(headers["Content-Length"])), (200, len(data)))
+        self.x("VM.destroy", vm)
+        task = self.x("task.create", "import", "")
+        self.x.http("PUT", "/import_metadata", data, session_id=self.x.session, task_id=task,
+                    restore="true")
+        record = self.x.finish(task)
+        self.assertEqual(record["status"], "success", record["error_info"])
+        new = self.x("VM.get_record", self.x("VM.get_by_uuid", old["uuid"]))
+        for field in ("name_label", "NVRAM", "other_config", "memory_static_max", "domain_type"):
+            self.assertEqual(new[field], old[field], field)
+        self.assertEqual(self.x("VTPM.get_contents", new["VTPMs"][0]), "dnRwbSBzdGF0ZQ==")
+        self.assertEqual(len(new["VBDs"]), 1)
+
+    def test_xva(self):
+        vm = self.x.named("VM", "archive")
+        status, _, data = self.x.http("GET", "/export", session_id=self.x.session, ref=vm)
+        self.assertEqual(status, 200)
+        task = self.x("task.create", "import", "")
+        self.x.http("PUT", "/import", data, session_id=self.x.session, task_id=task)
+        record = self.x.finish(task)
+        self.assertEqual(record["status"], "success", record["error_info"])
+        new = record["result"].split("<value>")[2].split("<")[0]
+        sums = [self.sim("disk/checksum", vdi=self.x("VDI.get_uuid", self.disks(v)["0"]))
+                for v in (vm, new)]
+        self.assertEqual(sums[0], sums[1])
+
+    def test_what_clients_made(self):
+        client = Client(self.ready["coordinator"], originator="maker")
+        vm = client.named("VM", "archive")
+        client("VM.add_to_other_config", vm, "mine", "1")
+        snapshot = client("VM.snapshot", vm, "left behind")
+        made = self.sim("made", originator="maker", leftovers=True)
+        self.assertIn(snapshot, {o["ref"] for o in made["objects"]})
+        self.assertEqual([e["key"] for e in made["entries"]], ["mine"])
+        client("VM.remove_from_other_config", vm, "mine")
+        self.assertEqual(self.sim("made", originator="maker", leftovers=True)["entries"], [])
+
+
+class Hosts(PoolCase):
+    def test_slave(self):
+        client = Client(self.ready["hosts"][1]["url"], login=False)
+        with self.assertRaises(XenError) as caught:
+            client.raw("session.login_with_password", "root", "password")
+        self.assertEqual(caught.exception.args[0], ["HOST_IS_SLAVE", "127.0.0.1"])
+
+    def test_emergency(self):
+        self.sim("host/emergency", host="host2", error="HOST_STILL_BOOTING")
+        client = Client(self.ready["hosts"][1]["url"], login=False)
+        with self.assertRaises(XenError) as caught:
+            client.raw("session.login_with_password", "root", "password")
+        self.assertEqual(caught.exception.code, "HOST_STILL_BOOTING")
+        self.sim("host/emergency", host="host2")
+
+    def test_dead_member(self):
+        vdi = self.disks(self.x.named("VM", "archive"))["0"]
+        self.assertEqual(len(self.x("VDI.get_nbd_info", vdi)), 2)
+        self.sim("host/kill", host="host2")
+        host = self.x.named("host", "host2")
+        self.assertEqual(self.x.fails("VDI.get_nbd_info", vdi), ["HOST_OFFLINE", host])
+        self.assertEqual(self.x("VM.get_power_state", self.x.named("VM", "db")), "Running")
+        self.assertEqual(self.x.fails("VM.clean_shutdown", self.x.named("VM", "db"))[0],
+                         "HOST_OFFLINE")
+        with self.assertRaises(OSError):
+            Client(self.ready["hosts"][1]["url"])
+        self.sim("host/revive", host="host2")
+        self.assertEqual(self.x("VM.get_power_state", self.x.named("VM", "db")), "Halted")
+        self.x("VM.start", self.x.named("VM", "db"), False, False)
+        self.assertEqual(len(self.x("VDI.get_nbd_info", vdi)), 2)
+
+    def test_failover(self):
+        first, second = self.ready["hosts"]
+        self.sim("host/kill", host="host1")
+        client = Client(second["url"], login=False)
+        with self.assertRaises(XenError) as caught:
+            client.raw("session.login_with_password", "root", "password")
+        self.assertEqual(caught.exception.args[0], ["HOST_IS_SLAVE", "127.0.0.1"])
+        self.sim("coordinator", host="host2")
+        fresh = Client(second["url"])
+        self.assertEqual(fresh("pool.get_master", fresh("pool.get_all")[0]),
+                         fresh.named("host", "host2"))
+        fresh.session = self.x.session
+        self.assertEqual(fresh.fails("pool.get_all")[0], "SESSION_INVALID")
+        self.sim("host/revive", host="host1")
+        self.sim("coordinator", host="host1")
+        self.assertEqual(len(Client(first["url"])("host.get_all")), 2)
+        for name in ("web", "db"):
+            if self.sim("record/get", cls="VM", name=name)["record"]["power_state"] == "Halted":
+                self.sim("vm/power", vm=name, operation="start", host="host1")
+
+    def test_toolstack(self):
+        task = self.x("task.create", "l", "d")
+        self.sim("host/toolstack", seconds=0.1)
+        again = Client(self.ready["coordinator"], login=False)
+        again.session = self.x.session
+        self.assertEqual(again.fails("task.get_record", task)[0], "HANDLE_INVALID")
+
+    def test_faults(self):
+        self.sim("fault/add", method="VM.get_all", cut=True)
+        with self.assertRaises(OSError):
+            self.x("VM.get_all")
+        self.x = Client(self.ready["coordinator"])
+        self.sim("fault/add", method="VDI.create", cut=True, after=True)
+        count = len(self.x("VDI.get_all"))
+        with self.assertRaises(OSError):
+            self.new_vdi()
+        self.x = Client(self.ready["coordinator"])
+        self.assertEqual(len(self.x("VDI.get_all")), count + 1)
+        id_ = self.sim("fault/add", method="VM.get_all", hang=True, count=0)["id"]
+        done = []
+        client = Client(self.ready["coordinator"])
+        thread = threading.Thread(target=lambda: done.append(client("VM.get_all")))
+        thread.start()
+        time.sleep(0.2)
+        self.assertEqual(done, [])
+        self.sim("fault/remove", id=id_)
+        thread.join(5)
+        self.assertEqual(len(done), 1)
+
+
+class Tls(PoolCase):
+    tls = True
+
+    def test_certificates(self):
+        client = Client(self.ready["coordinator"], ca=self.ready["ca"])
+        text = client("host.get_server_certificate", client.named("host", "host2"))
+        with open(self.ready["hosts"][1]["certificate"], encoding="ascii") as source:
+            self.assertEqual(text, source.read())
+        records = client("Certificate.get_all_records").values()
+        self.assertEqual({r["fingerprint"] for r in records},
+                         {h["fingerprint_sha256"] for h in self.ready["hosts"]})
+        client.connection.close()
+
+    def setUp(self):
+        self.x = Client(self.ready["coordinator"], ca=self.ready["ca"])
+
+
+if __name__ == "__main__":
+    unittest.main()

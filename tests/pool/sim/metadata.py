@@ -40,8 +40,7 @@ class Importer:
         for id_, record in self.objects.get("VM", {}).items():
             self.precheck(id_, record)
         if self.flag("dry_run"):
-            return [self.db.uuids["VM"].get(r["uuid"], NULL)
-                    for r in self.objects.get("VM", {}).values() if not r["is_a_snapshot"]]
+            return []
         for id_, record in self.objects.get("VM", {}).items():
             if id_ not in self.skipped:
                 self.vms[id_] = self.make_vm(id_, record)

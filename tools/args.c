@@ -85,8 +85,9 @@ static const struct option_spec *find_option(const struct command *command, cons
 {
     for (const struct option_spec *const *group = command->groups; *group != NULL; group++) {
         for (const struct option_spec *spec = *group; spec->name != NULL; spec++) {
-            if (letter != 0 ? spec->letter == letter
-                            : strlen(spec->name) == length && strncmp(spec->name, name, length) == 0)
+            if (letter != 0
+                    ? spec->letter == letter
+                    : strlen(spec->name) == length && strncmp(spec->name, name, length) == 0)
                 return spec;
         }
     }
@@ -211,10 +212,12 @@ int arguments_parse(const struct command *command, int argc, char **argv,
 
 void arguments_clear(struct arguments *arguments)
 {
-    struct texts *lists[] = {&arguments->pool,        &arguments->fingerprint, &arguments->proxy,
-                             &arguments->tag,         &arguments->pattern,     &arguments->exclude,
-                             &arguments->exclude_tag, &arguments->exclude_disk, &arguments->network,
-                             &arguments->disk_sr};
+    struct texts *lists[] = {
+        &arguments->pool,        &arguments->fingerprint,  &arguments->proxy,
+        &arguments->tag,         &arguments->pattern,      &arguments->exclude,
+        &arguments->exclude_tag, &arguments->exclude_disk, &arguments->transport,
+        &arguments->refuse,      &arguments->sr_map,       &arguments->disk_map,
+        &arguments->network};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++)
         free(lists[i]->items);
     free(arguments->operands);

@@ -12,8 +12,8 @@ static int work_on_pool(const struct arguments *arguments, bool restore, bool on
     xvsa_plan *plan = NULL;
     int code = session_open(&session, arguments);
     if (code == EXIT_OK)
-        code = restore ? restore_document(arguments, &document)
-                       : backup_document(&session, &document);
+        code =
+            restore ? restore_document(arguments, &document) : backup_document(&session, &document);
     if (code == EXIT_OK)
         code = session_open_repo(&session);
     if (code == EXIT_OK)

@@ -14,14 +14,14 @@
 #include "xvsa.h"
 
 /* Exit codes; `xvsa --help` and docs/cli.md tell the same. */
-#define EXIT_OK 0
-#define EXIT_FAILED 1    /* the operation failed */
-#define EXIT_USAGE 2     /* wrong arguments or configuration */
-#define EXIT_PARTIAL 3   /* some VMs failed, others succeeded */
-#define EXIT_REFUSED 4   /* the plan or a policy refuses */
+#define EXIT_OK        0
+#define EXIT_FAILED    1 /* the operation failed */
+#define EXIT_USAGE     2 /* wrong arguments or configuration */
+#define EXIT_PARTIAL   3 /* some VMs failed, others succeeded */
+#define EXIT_REFUSED   4 /* the plan or a policy refuses */
 #define EXIT_CANCELLED 5 /* stopped on request */
-#define EXIT_DAMAGED 6   /* stored data is damaged */
-#define EXIT_DENIED 7    /* wrong credentials, or a peer that is not trusted */
+#define EXIT_DAMAGED   6 /* stored data is damaged */
+#define EXIT_DENIED    7 /* wrong credentials, or a peer that is not trusted */
 
 #define PROGRAM "xvsa"
 
@@ -46,14 +46,15 @@ struct arguments {
     int64_t chunk_size, compression, kdf_cost;
     bool all;
     struct texts tag, pattern, exclude, exclude_tag, exclude_disk;
-    const char *job;
-    bool full;
-    const char *name, *sr, *mac;
-    struct texts network, disk_sr;
-    bool start;
+    const char *job, *name, *cbt;
+    struct texts transport, refuse;
+    bool insecure_nbd, allow_migration;
+    int64_t parallel;
+    const char *sr, *mac;
+    struct texts sr_map, disk_map, network;
     const char *vm, *output;
     int64_t offset, length, limit; /* length -1: up to the end */
-    bool force, yes;
+    bool force, yes, quick;
     const char **operands;
     size_t operand_count;
 };
@@ -96,6 +97,8 @@ extern const struct command commands[];
 extern const size_t command_count;
 
 /* output.c: results and messages. */
+/* To the standard output; control characters, which names from a pool may hold, are escaped. */
+void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int usage_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Prints an error with its causes and advice, releases it, and returns the exit code for it. */
@@ -187,7 +190,8 @@ void progress_update(struct progress *progress, const xvsa_progress *state);
 void progress_line(struct progress *progress, const char *text);
 void progress_end(struct progress *progress);
 
-/* describe.c: documents for people. */
+/* describe.c: inventories for people. */
+void print_reasons(const json_t *reasons, const char *indent);
 void print_inventory(const json_t *inventory);
 void print_reach(const json_t *reach, bool first);
 void print_points(const json_t *points);

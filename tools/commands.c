@@ -21,24 +21,43 @@ static const struct option_spec init_options[] = {
 };
 
 static const struct option_spec backup_options[] = {
-    {"job", "NAME", "job of the configuration; takes the place of a selection", OPTION_TEXT, 'j',
-     AT(job)},
-    {"name", "NAME", "name of the job, under which its state is kept", OPTION_TEXT, 'n', AT(name)},
-    {"full", NULL, "read everything, also where changed blocks are known", OPTION_FLAG, 0,
-     AT(full)},
+    {"job", "NAME", "job of the configuration; takes the place of all other choices", OPTION_TEXT,
+     'j', AT(job)},
+    {"name", "NAME", "name of the job", OPTION_TEXT, 'n', AT(name)},
+    {"cbt", "auto|use|off",
+     "changed block tracking: switch it on where possible (auto), use it where it is on, or not",
+     OPTION_TEXT, 0, AT(cbt)},
+    {"transport", "nbd|http", "only this way to read disks; may be repeated", OPTION_TEXTS, 0,
+     AT(transport)},
+    {"insecure-nbd", NULL, "also use NBD without TLS where the pool offers no other", OPTION_FLAG,
+     0, AT(insecure_nbd)},
+    {"allow-migration", NULL, "do not keep VMs on their host while they are backed up", OPTION_FLAG,
+     0, AT(allow_migration)},
+    {"parallel", "NUMBER", "VMs at once (as many as the proxies take)", OPTION_NUMBER, 0,
+     AT(parallel)},
+    {"refuse", "REASON", "fail a VM for which this reason holds (CBT_RESET); may be repeated",
+     OPTION_TEXTS, 0, AT(refuse)},
     {"compression", "LEVEL", "zstd level, -7 to 19 (1)", OPTION_NUMBER, 0, AT(compression)},
     LAST,
 };
 
 static const struct option_spec restore_options[] = {
-    {"name", "NAME", "name of the new VM", OPTION_TEXT, 'n', AT(name)},
-    {"sr", "SR", "storage repository for every disk, by name or uuid", OPTION_TEXT, 's', AT(sr)},
-    {"disk-sr", "SR=SR", "for disks that were on the first, use the second; may be repeated",
-     OPTION_TEXTS, 0, AT(disk_sr)},
-    {"network", "OLD=NEW", "connect interfaces of the first network to the second; may be repeated",
+    {"name", "NAME", "name of the new VM; {name} stands for the one in the backup", OPTION_TEXT,
+     'n', AT(name)},
+    {"sr", "SR", "storage repository for disks without another choice, by name or uuid",
+     OPTION_TEXT, 's', AT(sr)},
+    {"sr-map", "OLD=NEW",
+     "disks that were on one storage repository go to another; may be repeated", OPTION_TEXTS, 0,
+     AT(sr_map)},
+    {"disk-map", "VDI=SR",
+     "the disk with this VDI uuid goes to a storage repository; may be repeated", OPTION_TEXTS, 0,
+     AT(disk_map)},
+    {"network", "OLD=[NEW]", "connect interfaces of one network to another, or leave them out",
      OPTION_TEXTS, 0, AT(network)},
-    {"mac", "keep|renew", "MAC addresses of the new VM", OPTION_TEXT, 0, AT(mac)},
-    {"start", NULL, "start the VM when it is restored", OPTION_FLAG, 0, AT(start)},
+    {"mac", "auto|keep|renew", "MAC addresses: keep those that nobody has (auto), all, or none",
+     OPTION_TEXT, 0, AT(mac)},
+    {"refuse", "REASON", "fail a VM for which this reason holds; may be repeated", OPTION_TEXTS, 0,
+     AT(refuse)},
     LAST,
 };
 
@@ -57,7 +76,8 @@ static const struct option_spec points_options[] = {
 };
 
 static const struct option_spec verify_options[] = {
-    {"vm", "VM", "only points of a VM, by name or uuid", OPTION_TEXT, 0, AT(vm)},
+    {"quick", NULL, "only that everything is there, without reading all data", OPTION_FLAG, 0,
+     AT(quick)},
     LAST,
 };
 
@@ -73,9 +93,8 @@ static const struct option_spec jobs_options[] = {
 
 static const struct option_spec *const general_group[] = {general_options, NULL};
 static const struct option_spec *const pool_group[] = {pool_options, general_options, NULL};
-static const struct option_spec *const backup_group[] = {selection_options, backup_options,
-                                                         pool_options, repo_options,
-                                                         general_options, NULL};
+static const struct option_spec *const backup_group[] = {
+    selection_options, backup_options, pool_options, repo_options, general_options, NULL};
 static const struct option_spec *const restore_group[] = {restore_options, pool_options,
                                                           repo_options, general_options, NULL};
 static const struct option_spec *const repo_group[] = {repo_options, general_options, NULL};
@@ -93,7 +112,8 @@ static const struct option_spec *const jobs_group[] = {jobs_options, general_opt
 
 #define SELECTION_TEXT                                                                             \
     "VMs are chosen by name or uuid, or by --all, --tag and --pattern; what several ways choose\n" \
-    "is taken together. --exclude-disk takes [VM:]DISK, where DISK is a VDI's uuid or name, or a\n" \
+    "is taken together. --exclude-disk takes [VM:]DISK, where DISK is a VDI's uuid or name, or "   \
+    "a\n"                                                                                          \
     "position such as 0 or xvda."
 #define POINT_TEXT                                                                                 \
     "POINT is a restore point's id, a beginning of it of 6 digits or more, or latest:VM."
@@ -103,11 +123,11 @@ const struct command commands[] = {
      pool_group, 0, 0, command_pool_show},
     {"plan backup", "[VM...]", "Show what a backup would do, and why", SELECTION_TEXT, backup_group,
      0, SIZE_MAX, command_plan_backup},
-    {"plan restore", "POINT", "Show what a restore would do, and why", POINT_TEXT, restore_group, 1,
-     1, command_plan_restore},
+    {"plan restore", "POINT...", "Show what a restore would do, and why", POINT_TEXT, restore_group,
+     1, SIZE_MAX, command_plan_restore},
     {"backup", "[VM...]", "Back up VMs", SELECTION_TEXT, backup_group, 0, SIZE_MAX, command_backup},
-    {"restore", "POINT", "Restore a restore point to a new VM", POINT_TEXT, restore_group, 1, 1,
-     command_restore},
+    {"restore", "POINT...", "Restore restore points to new VMs", POINT_TEXT, restore_group, 1,
+     SIZE_MAX, command_restore},
     {"points", "", "List restore points", NULL, points_group, 0, 0, command_points},
     {"point show", "POINT", "Show a restore point and its disks", POINT_TEXT, repo_group, 1, 1,
      command_point_show},
@@ -119,8 +139,8 @@ const struct command commands[] = {
     {"repo init", "", "Make a repository", NULL, init_group, 0, 0, command_repo_init},
     {"repo info", "", "Show a repository's parameters and sizes", NULL, repo_group, 0, 0,
      command_repo_info},
-    {"repo verify", "[POINT...]", "Read everything that is stored and check it", POINT_TEXT,
-     verify_group, 0, SIZE_MAX, command_repo_verify},
+    {"repo verify", "[POINT]", "Read what is stored, all of it or a restore point, and check it",
+     POINT_TEXT, verify_group, 0, 1, command_repo_verify},
     {"jobs", "", "List the jobs that the state file knows", NULL, jobs_group, 0, 0, command_jobs},
     {"config check", "FILE", "Check a configuration file", NULL, general_group, 1, 1,
      command_config_check},

@@ -182,8 +182,8 @@ static bool read_number(struct reader *reader, const struct member *member, cons
     *ret = json_integer_value(value);
     if (*ret >= member->min && *ret <= member->max)
         return true;
-    char *range = format_text("must be from %lld to %lld", (long long)member->min,
-                              (long long)member->max);
+    char *range =
+        format_text("must be from %lld to %lld", (long long)member->min, (long long)member->max);
     refuse(reader, range != NULL ? range : "out of memory");
     free(range);
     return false;

@@ -13,7 +13,7 @@
 
 #include "cli.h"
 
-#define PIECE_SIZE (4u * 1024 * 1024)
+#define PIECE_SIZE      (4u * 1024 * 1024)
 #define EXTENTS_AT_ONCE 256
 
 /* A copy of a range of a disk. */
@@ -141,8 +141,8 @@ static int open_output(struct copy *copy)
 /* Gives a sparse file its length and makes it durable. */
 static int finish_file(struct copy *copy)
 {
-    if (copy->sparse && (ftruncate(copy->file, (off_t)(copy->end - copy->begin)) != 0 ||
-                         fsync(copy->file) != 0)) {
+    if (copy->sparse &&
+        (ftruncate(copy->file, (off_t)(copy->end - copy->begin)) != 0 || fsync(copy->file) != 0)) {
         complain("%s cannot be finished: %s", copy->output, strerror(errno));
         return EXIT_FAILED;
     }
@@ -199,10 +199,9 @@ static int report_copy(const struct arguments *arguments, const xvsa_point *poin
 {
     if (!arguments->json || arguments->output == NULL || strcmp(arguments->output, "-") == 0)
         return EXIT_OK;
-    json_t *document =
-        json_pack("{s:s, s:s, s:I, s:s}", "point", xvsa_point_id(point), "disk",
-                  arguments->operands[1], "size", (json_int_t)xvsa_disk_size(disk), "output",
-                  arguments->output);
+    json_t *document = json_pack("{s:s, s:s, s:I, s:s}", "point", xvsa_point_id(point), "disk",
+                                 arguments->operands[1], "size", (json_int_t)xvsa_disk_size(disk),
+                                 "output", arguments->output);
     char *text = json_dumps(document, JSON_INDENT(2));
     printf("%s\n", text != NULL ? text : "null");
     free(text);

@@ -13,7 +13,8 @@ static bool is_uuid(const char *text)
 {
     for (size_t i = 0; i < 36; i++) {
         bool dash = i == 8 || i == 13 || i == 18 || i == 23;
-        if (text[i] == '\0' || (dash ? text[i] != '-' : strchr("0123456789abcdefABCDEF", text[i]) == NULL))
+        if (text[i] == '\0' ||
+            (dash ? text[i] != '-' : strchr("0123456789abcdefABCDEF", text[i]) == NULL))
             return false;
     }
     return text[36] == '\0';
@@ -28,7 +29,8 @@ static bool is_pattern(const char *text)
 static bool is_device(const char *text)
 {
     size_t digits = strspn(text, "0123456789");
-    size_t letters = strncmp(text, "xvd", 3) == 0 ? strspn(text + 3, "abcdefghijklmnopqrstuvwxyz") : 0;
+    size_t letters =
+        strncmp(text, "xvd", 3) == 0 ? strspn(text + 3, "abcdefghijklmnopqrstuvwxyz") : 0;
     return (digits > 0 && text[digits] == '\0') || (letters > 0 && text[3 + letters] == '\0');
 }
 
@@ -80,6 +82,24 @@ static json_t *selection_of(const struct arguments *arguments)
     return json_pack("{s:o, s:{s:o, s:o}}", "vms", vms, "exclude", "vms", excluded, "disks", disks);
 }
 
+/* Adds a list of texts when it is not empty. */
+static void set_texts(json_t *document, const char *member, const struct texts *texts)
+{
+    if (texts->count == 0)
+        return;
+    json_t *list = json_array();
+    for (size_t i = 0; i < texts->count; i++)
+        json_array_append_new(list, json_string(texts->items[i]));
+    json_object_set_new(document, member, list);
+}
+
+/* Adds a text when there is one. */
+static void set_text(json_t *document, const char *member, const char *text)
+{
+    if (text != NULL)
+        json_object_set_new(document, member, json_string(text));
+}
+
 static int job_of_config(const struct session *session, json_t **ret)
 {
     const char *name = session->arguments->job;
@@ -104,70 +124,79 @@ int backup_document(const struct session *session, json_t **ret)
     const struct arguments *arguments = session->arguments;
     bool selects = arguments->all || arguments->operand_count > 0 || arguments->tag.count > 0 ||
                    arguments->pattern.count > 0;
-    if (arguments->job != NULL && (selects || arguments->name != NULL))
-        return usage_error("--job takes the place of a selection and of --name");
-    if (arguments->job == NULL && !selects)
-        return usage_error("which VMs? Name them, or give --all, --tag or --pattern");
-    int code = EXIT_OK;
+    bool tunes = arguments->cbt != NULL || arguments->transport.count > 0 ||
+                 arguments->refuse.count > 0 || arguments->insecure_nbd ||
+                 arguments->allow_migration || arguments->parallel != 0 ||
+                 arguments->exclude.count > 0 || arguments->exclude_tag.count > 0 ||
+                 arguments->exclude_disk.count > 0;
+    if (arguments->job != NULL && (selects || tunes || arguments->name != NULL))
+        return usage_error(
+            "--job takes the place of the options that choose VMs and tune a backup");
     if (arguments->job != NULL)
-        code = job_of_config(session, ret);
-    else
-        *ret = json_pack("{s:s, s:o}", "type", "backup", "selection", selection_of(arguments));
-    if (code == EXIT_OK && arguments->name != NULL)
-        json_object_set_new(*ret, "name", json_string(arguments->name));
-    if (code == EXIT_OK && arguments->full)
-        json_object_set_new(*ret, "full", json_true());
-    return code;
+        return job_of_config(session, ret);
+    if (!selects)
+        return usage_error("which VMs? Name them, or give --all, --tag or --pattern");
+    *ret = json_pack("{s:s, s:o}", "type", "backup", "selection", selection_of(arguments));
+    set_text(*ret, "name", arguments->name);
+    set_text(*ret, "cbt", arguments->cbt);
+    set_texts(*ret, "transports", &arguments->transport);
+    set_texts(*ret, "refuse", &arguments->refuse);
+    if (arguments->insecure_nbd)
+        json_object_set_new(*ret, "insecure_nbd", json_true());
+    if (arguments->allow_migration)
+        json_object_set_new(*ret, "block_migration", json_false());
+    if (arguments->parallel != 0)
+        json_object_set_new(*ret, "parallel_vms", json_integer(arguments->parallel));
+    return EXIT_OK;
 }
 
-/* Adds "FROM=TO" texts as members of an object. */
-static int add_pairs(json_t *document, const char *member, const char *option,
+/* Adds "OLD=NEW" texts as members of an object; an empty NEW becomes null where nullable. */
+static int set_pairs(json_t *document, const char *member, const char *option, bool nullable,
                      const struct texts *texts)
 {
-    for (size_t i = 0; i < texts->count; i++) {
-        const char *equals = strchr(texts->items[i], '=');
-        if (equals == NULL || equals == texts->items[i] || equals[1] == '\0')
-            return usage_error("--%s %s: must be OLD=NEW", option, texts->items[i]);
-        json_t *map = json_object_get(document, member);
-        if (map == NULL) {
-            json_object_set_new(document, member, json_object());
-            map = json_object_get(document, member);
+    json_t *map = json_object();
+    int code = EXIT_OK;
+    for (size_t i = 0; i < texts->count && code == EXIT_OK; i++) {
+        const char *equals = strrchr(texts->items[i], '=');
+        if (equals == NULL || equals == texts->items[i] || (equals[1] == '\0' && !nullable)) {
+            code = usage_error("--%s %s: must be OLD=NEW", option, texts->items[i]);
+            break;
         }
         char *from = strndup(texts->items[i], (size_t)(equals - texts->items[i]));
         if (from != NULL)
-            json_object_set_new(map, from, json_string(equals + 1));
+            json_object_set_new(map, from,
+                                equals[1] == '\0' ? json_null() : json_string(equals + 1));
         free(from);
     }
-    return EXIT_OK;
+    if (json_object_size(map) > 0)
+        json_object_set(document, member, map);
+    json_decref(map);
+    return code;
 }
 
 int restore_document(const struct arguments *arguments, json_t **ret)
 {
-    *ret = json_pack("{s:s, s:s}", "type", "restore", "point", arguments->operands[0]);
-    if (arguments->name != NULL)
-        json_object_set_new(*ret, "vm_name", json_string(arguments->name));
-    if (arguments->sr != NULL)
-        json_object_set_new(*ret, "sr", json_string(arguments->sr));
-    if (arguments->mac != NULL)
-        json_object_set_new(*ret, "macs", json_string(arguments->mac));
-    if (arguments->start)
-        json_object_set_new(*ret, "start", json_true());
-    int code = add_pairs(*ret, "srs", "disk-sr", &arguments->disk_sr);
+    struct texts points = {arguments->operands, arguments->operand_count};
+    *ret = json_pack("{s:s}", "type", "restore");
+    set_texts(*ret, "points", &points);
+    set_texts(*ret, "refuse", &arguments->refuse);
+    set_text(*ret, "vm_name", arguments->name);
+    set_text(*ret, "default_sr", arguments->sr);
+    set_text(*ret, "mac", arguments->mac);
+    int code = set_pairs(*ret, "srs", "sr-map", false, &arguments->sr_map);
     if (code == EXIT_OK)
-        code = add_pairs(*ret, "networks", "network", &arguments->network);
+        code = set_pairs(*ret, "disks", "disk-map", false, &arguments->disk_map);
+    if (code == EXIT_OK)
+        code = set_pairs(*ret, "networks", "network", true, &arguments->network);
     return code;
 }
 
 int verify_document(const struct arguments *arguments, json_t **ret)
 {
     *ret = json_pack("{s:s}", "type", "verify");
-    if (arguments->vm != NULL)
-        json_object_set_new(*ret, "vm", json_string(arguments->vm));
-    if (arguments->operand_count > 0) {
-        json_t *points = json_array();
-        for (size_t i = 0; i < arguments->operand_count; i++)
-            json_array_append_new(points, json_string(arguments->operands[i]));
-        json_object_set_new(*ret, "points", points);
-    }
+    if (arguments->operand_count > 0)
+        set_text(*ret, "point", arguments->operands[0]);
+    if (arguments->quick)
+        json_object_set_new(*ret, "quick", json_true());
     return EXIT_OK;
 }

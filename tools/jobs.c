@@ -12,7 +12,8 @@ static int list_jobs(struct session *session)
 {
     const struct arguments *arguments = session->arguments;
     if (arguments->state == NULL && (session->config == NULL || session->config->state == NULL))
-        return usage_error("jobs are kept in a state file: give --state FILE, or --config with one");
+        return usage_error(
+            "jobs are kept in a state file: give --state FILE, or --config with one");
     if (arguments->limit < 0 || arguments->limit > UINT32_MAX)
         return usage_error("--limit: must be from 0 to %lld", (long long)UINT32_MAX);
     char *document = NULL;

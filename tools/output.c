@@ -15,11 +15,26 @@
 static void print_clean(FILE *file, const char *text)
 {
     for (const unsigned char *p = (const unsigned char *)text; *p != '\0'; p++) {
-        if (*p < 0x20 || *p == 0x7f)
+        if ((*p < 0x20 && *p != '\n') || *p == 0x7f)
             fprintf(file, "\\x%02x", *p);
         else
             fputc(*p, file);
     }
+}
+
+void say(const char *format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    char *text = NULL;
+    if (vasprintf(&text, format, list) < 0)
+        text = NULL;
+    va_end(list);
+    if (text != NULL)
+        print_clean(stdout, text);
+    else
+        complain("out of memory");
+    free(text);
 }
 
 void complain(const char *format, ...)

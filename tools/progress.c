@@ -11,8 +11,8 @@
 
 #include "cli.h"
 
-#define BAR_WIDTH 24
-#define RATE_SPAN_MS 5000    /* the rate shown is that of about the last 5 seconds */
+#define BAR_WIDTH       24
+#define RATE_SPAN_MS    5000 /* the rate shown is that of about the last 5 seconds */
 #define PLAIN_PERIOD_MS 5000 /* between plain lines */
 
 struct progress {
@@ -43,8 +43,8 @@ static void measure_rate(struct progress *progress, const xvsa_progress *state)
         progress->span_begin_bytes = state->bytes_done;
     if (span < 500)
         return;
-    progress->rate =
-        (uint64_t)((double)(state->bytes_done - progress->span_begin_bytes) * 1000.0 / (double)span);
+    progress->rate = (uint64_t)((double)(state->bytes_done - progress->span_begin_bytes) * 1000.0 /
+                                (double)span);
     if (span > RATE_SPAN_MS) {
         progress->span_begin_ms = state->elapsed_ms;
         progress->span_begin_bytes = state->bytes_done;

@@ -113,8 +113,8 @@ static int read_terminal(const struct secret_source *source, struct secret *ret)
     if (code == EXIT_OK && source->confirm) {
         struct secret again = {NULL, 0};
         code = report_problem(source->what, "the answer", ask(terminal, "Again", &again), &again);
-        if (code == EXIT_OK && (again.size != ret->size ||
-                                memcmp(again.bytes, ret->bytes, ret->size) != 0)) {
+        if (code == EXIT_OK &&
+            (again.size != ret->size || memcmp(again.bytes, ret->bytes, ret->size) != 0)) {
             complain("%s: the two answers differ", source->what);
             code = EXIT_USAGE;
         }

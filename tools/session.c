@@ -270,8 +270,7 @@ static void fill_repo_options(const struct arguments *arguments,
 {
     bool plain = arguments->no_encryption || (repo != NULL && repo->no_encryption);
     bool read_only = arguments->read_only || (repo != NULL && repo->read_only);
-    options->flags =
-        (plain ? XVSA_REPO_NO_ENCRYPTION : 0) | (read_only ? XVSA_REPO_READ_ONLY : 0);
+    options->flags = (plain ? XVSA_REPO_NO_ENCRYPTION : 0) | (read_only ? XVSA_REPO_READ_ONLY : 0);
     options->chunk_size = (uint32_t)arguments->chunk_size;
     options->compression_level = (int32_t)arguments->compression;
     options->kdf_log_n = (uint32_t)arguments->kdf_cost;
@@ -288,9 +287,8 @@ static void fill_repo_options(const struct arguments *arguments,
 static int open_target(struct session *session, const struct config_repository *repo,
                        const char *url, bool create)
 {
-    char *options = repo != NULL && repo->options != NULL
-                        ? json_dumps(repo->options, JSON_COMPACT)
-                        : NULL;
+    char *options =
+        repo != NULL && repo->options != NULL ? json_dumps(repo->options, JSON_COMPACT) : NULL;
     xvsa_error *error = NULL;
     int32_t result = xvsa_target_open(session->context, url, create ? XVSA_TARGET_CREATE : 0,
                                       options, &session->target, &error);
@@ -326,9 +324,8 @@ static int reach_repo(struct session *session, bool make)
     options.passphrase = passphrase.bytes;
     options.passphrase_size = passphrase.size;
     xvsa_error *error = NULL;
-    int32_t result = (make ? xvsa_repo_init : xvsa_repo_open)(session->target, &options,
-                                                              &session->call, &session->repo,
-                                                              &error);
+    int32_t result = (make ? xvsa_repo_init : xvsa_repo_open)(
+        session->target, &options, &session->call, &session->repo, &error);
     secret_wipe(&passphrase);
     if (result != XVSA_OK)
         return fail(error, make ? "cannot make the repository" : "cannot open the repository");

@@ -41,8 +41,7 @@ void table_add(struct table *table, const char *const *cells)
 {
     if (table == NULL || table->broken)
         return;
-    char **grown =
-        realloc(table->cells, (table->rows + 1) * table->columns * sizeof *table->cells);
+    char **grown = realloc(table->cells, (table->rows + 1) * table->columns * sizeof *table->cells);
     table->broken = grown == NULL;
     if (table->broken)
         return;

@@ -3,22 +3,30 @@
 
 import os
 import random
-import sys
 
-from . import power, session as sessions, sr as srs, vdi as vdis
+from . import power, session as sessions, sr as srs, vbd, vdi as vdis, vdi_checks, vif, vm_checks
 from .errors import ScenarioError
 from .model import NULL, api_minor
 from .pool import Host
 from .vm import new_metrics
 
 CHUNK = 65536
+# Licensed features: pool.restrictions holds "restrict_" and the name, "false" when it is allowed.
+RESTRICTIONS = (
+    "ad certificate_verification checkpoint connection corosync cpu_masking dmc dr "
+    "email_alerting equalogic export_resource_data gpu guest_agent_auto_update guest_ip_setting "
+    "ha historical_performance igmp_snooping integrated_gpu_passthrough intellicache "
+    "internal_repo_access live_patching marathon nested_virt netapp network_sriov "
+    "pci_device_for_auto_update pool_attached_storage pool_secret_rotation pool_size pooling "
+    "pvs_proxy qos rbac rpu set_vcpus_number_live storage_xen_motion updates usb_passthrough "
+    "vgpu vif_locking vlan vmpr vmss vss vswitch_controller vtpm wlb xen_motion zstd_export").split()
 
 
 def build(pool, plan):
     """Make everything of the plan. Hosts have no listeners yet."""
     db = pool.db
     with db.lock:
-        db.bulk = True
+        db.bulk = pool.loading = True
         pool_ref = db.create("pool", {
             "uuid": plan["pool"]["uuid"], "name_label": plan["pool"]["name"],
             "other_config": plan["pool"]["other_config"]})
@@ -37,15 +45,15 @@ def build(pool, plan):
         for ref, vm in vms:
             if vm["power_state"] != "Halted":
                 run(pool, ref, vm, hosts, len(vms))
+        pool.loading = False
         refresh_all(pool)
         for rule in plan["faults"]:
             pool.faults.add(rule)
 
 
 def restrictions(pool, pool_ref):
-    names = ["restrict_checkpoint", "restrict_vtpm", "restrict_vif_locking", "restrict_export_resource_data",
-             "restrict_vswitch_controller", "restrict_ha", "restrict_storage_xen_motion"]
-    values = {name: "false" for name in names}
+    values = {"restrict_" + name: "false" for name in RESTRICTIONS}
+    values.update({"enable_xha": "true", "platform_filter": "false", "regular_nag_dialog": "false"})
     values["restrict_cbt"] = "false" if pool.options["cbt_licence"] else "true"
     values.update(pool.options["restrictions"])
     pool.db.set("pool", pool_ref, "restrictions", values)
@@ -249,11 +257,10 @@ def run(pool, ref, plan, hosts, count):
 
 def refresh_all(pool):
     """allowed_operations and space of everything."""
-    for cls, refresh in (("VM", pool.refresh_vm), ("VBD", pool.refresh_vbd),
-                         ("VIF", pool.refresh_vif), ("VDI", pool.refresh_vdi)):
+    for cls, refresh in (("VM", vm_checks.refresh), ("VBD", vbd.refresh), ("VIF", vif.refresh),
+                         ("VDI", vdi_checks.refresh)):
         for ref in pool.db.refs(cls):
-            refresh(ref)
+            refresh(pool, ref)
     for ref in pool.db.refs("SR"):
         srs.update_space(pool, ref)
         srs.refresh(pool, ref)
-    sys.stderr.flush()

@@ -14,7 +14,7 @@ SR_OPERATION = {
     "revert_to": "vdi_revert", "mirror": "vdi_mirror",
 }
 LIVE = {"snapshot", "clone", "resize_online", "mirror", "enable_cbt", "disable_cbt",
-        "data_destroy", "revert_to", "copy", "update", "generate_config", "force_unlock"}
+        "data_destroy", "revert_to"}
 NOT_ON_METADATA = {"snapshot", "clone", "copy", "resize", "resize_online", "enable_cbt",
                    "disable_cbt", "mirror", "set_on_boot", "generate_config", "force_unlock",
                    "get_nbd_info"}

@@ -40,17 +40,19 @@ def load(name):
         return json.load(file)
 
 
-def replay_golden(fixtures):
+def replay_golden(fixtures, show_values):
     """Replays the golden record; returns its results."""
     with simulator.running("--scenario", data("golden-scenario.json")) as address:
         story = golden.Story(f"{fixtures}/xapi-24.11-golden", load("golden-steps.json"), address)
         results = story.run()
+    if show_values:
+        print("\n".join(story.notes))
     for name, ref in story.unidentified:
         print(f"compare: the simulator's scene has no counterpart of the recorded {name} {ref}")
     return results
 
 
-def replay_cassettes(fixtures):
+def replay_cassettes(fixtures, _show_values):
     """Replays all cassettes against the scene they found; returns their results."""
     cassettes = cassette.read_cassettes(f"{fixtures}/xmlrpc-cassettes")
     scene = cassette.scene_of(cassettes)
@@ -122,6 +124,8 @@ def parse_arguments():
     parser.add_argument("--min", type=float, default=95.0, metavar="PERCENT",
                         help="least share of calls answered alike (default %(default)s)")
     parser.add_argument("--only", choices=sorted(RECORDS), help="replay one of the records")
+    parser.add_argument("--values", action="store_true",
+                        help="list differing values of the golden record too; they do not count")
     parser.add_argument("--shared", default=os.environ.get(
         "XVSA_SHARED", os.path.join(HERE, "..", "..", "..", "shared")),
                         help="folder that holds fixtures/ (default: XVSA_SHARED or ../shared)")
@@ -136,7 +140,7 @@ def main():
     if not all(os.path.isdir(os.path.join(fixtures, folder)) for folder, _ in chosen):
         print("compare: skipped: fixtures not present")
         return SKIPPED
-    results = [result for _, replay in chosen for result in replay(fixtures)]
+    results = [result for _, replay in chosen for result in replay(fixtures, arguments.values)]
     lists = load("differences.json")
     excluded, explained = Explanations(lists["excluded"]), Explanations(lists["explained"])
     counted, alike, unexplained = judge(results, excluded, explained)

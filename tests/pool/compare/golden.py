@@ -7,6 +7,7 @@ import time
 
 from references import References
 from shape import differences, shape_of
+from values import differing
 from wire import encode_request, exchange, parse_head, post, read_outcome
 
 TASK_TIMEOUT = 5.0  # seconds a task of the story may take
@@ -96,6 +97,7 @@ class Story:
         self.session = ""
         self.archives = {}
         self.unidentified = []
+        self.notes = []
 
     def run(self):
         """Replays everything; returns a list of Result in the order of the record."""
@@ -142,6 +144,8 @@ class Story:
                            + [f"{name}: {value}" for name, value in call["headers"].items()])
         found = compare_head(parse_head(head), reply) + compare_rpc(recorded, answered)
         self.names.learn(recorded.value, answered.value)
+        self.notes += [f"calls {number}: {call['name']} [{call['method']}] {text}"
+                       for text in differing(self.names, recorded.value, answered.value)]
         if call["method"].startswith("Async.") and answered.kind == "Success":
             self.wait(answered.value)
         return Result("calls", number, call["name"], call["method"], found)

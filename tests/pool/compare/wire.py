@@ -149,7 +149,10 @@ def encode_request(method, params):
 
 
 class Outcome:
-    """What an RPC answer says: kind is Success, Failure, Fault, bare or unreadable."""
+    """What an RPC answer says: kind is Success, Failure, Fault, bare or unreadable.
+
+    value is the result, or the error's code and parameters; count is how many parameters.
+    """
 
     def __init__(self, kind, value=None, code="", count=0):
         self.kind = kind
@@ -165,7 +168,7 @@ class Outcome:
 
 def failure(description):
     """Outcome of a list that holds an error code and its parameters."""
-    return Outcome("Failure", code=description[0], count=len(description) - 1)
+    return Outcome("Failure", description, description[0], len(description) - 1)
 
 
 def read_xml_outcome(text):
@@ -188,7 +191,7 @@ def read_json_outcome(text):
     if isinstance(error, list):
         return failure(error)
     if error is not None:
-        return Outcome("Failure", code=error["message"], count=len(error.get("data") or []))
+        return failure([error["message"], *(error.get("data") or [])])
     return Outcome("Success", answer["result"])
 
 

@@ -4,6 +4,7 @@
 import json
 import re
 
+from .database import Row
 from .errors import bad_value, internal
 from .model import NULL
 
@@ -58,10 +59,20 @@ def encode(type_, value, model):
         inner = type_.args[1]
         return struct((k, encode(inner, v, model)) for k, v in value.items())
     if kind == "X":
-        return struct(record_members(type_, value, model, encode))
+        return encode_record(type_, value, model)
     if kind == "option":
         return "<value><nil/></value>" if value is None else encode(type_.args[0], value, model)
     raise ValueError("cannot encode " + kind)
+
+
+def encode_record(type_, value, model):
+    """A record; the text of a whole row is kept until the row changes: inventories are read again
+    and again."""
+    if not isinstance(value, Row):
+        return struct(record_members(type_, value, model, encode))
+    if value.xml[0] != value.modified:
+        value.xml = (value.modified, struct(record_members(type_, value.values, model, encode)))
+    return value.xml[1]
 
 
 def struct(members):
@@ -74,6 +85,8 @@ def record_members(type_, value, model, encoder):
     """Members of a record; a class of the model decides types and order, others carry their own."""
     if isinstance(value, TypedRecord):
         return [(n, encoder(t, v, model)) for n, t, v in value.members]
+    if isinstance(value, Row):
+        value = value.values
     fields = model.classes[type_.name].fields
     return [(n, encoder(f.type, value[n], model)) for n, f in fields.items()]
 

@@ -162,12 +162,12 @@ def get_record(ctx, call, self):
 
 def get_all_records(ctx, call):
     db = ctx.db
-    return {ref: db.tables[call.cls][ref].values for ref in db.refs(call.cls)}
+    return {ref: db.tables[call.cls][ref] for ref in db.refs(call.cls)}
 
 
 def get_all_records_where(ctx, call, expr):
     test = filters.compile_filter(expr, ctx.pool.model.classes[call.cls], ctx.pool.model)
-    return {ref: values for ref, values in get_all_records(ctx, call).items() if test(values, ref)}
+    return {ref: row for ref, row in get_all_records(ctx, call).items() if test(row.values, ref)}
 
 
 def get_by_name_label(ctx, call, label):

@@ -79,7 +79,7 @@ def event(generation, cls, operation, ref, row):
                ("class", Type.parse("S"), cls.lower()), ("operation", Type.parse("S"), operation),
                ("ref", Type.parse("S"), ref)]
     if row is not None:
-        members.append(("snapshot", Type.parse("X:" + cls), row.values))
+        members.append(("snapshot", Type.parse("X:" + cls), row))
     return TypedRecord(members)
 
 

@@ -19,7 +19,8 @@ def make_certificate(directory, host):
     path = os.path.join(directory, "cert-%s.pem" % host.uuid)
     if not os.path.exists(path):
         key, cert = path + ".key", path + ".crt"
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", key,
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+               "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
                    "-out", cert, "-days", "3650", "-subj", "/CN=" + host.name, "-addext",
                    "subjectAltName=DNS:%s,IP:%s" % (host.name, host.address)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

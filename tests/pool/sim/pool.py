@@ -88,6 +88,7 @@ class Pool:
         self.secrets = {}            # contents of VTPMs by reference
         self.messages_generation = 0
         self.stopping = False
+        self.loading = False         # while a scenario is built: allowed_operations come last
         self.sessions = {}           # reference -> Session (session.py)
         self.next_domid = 1
         self.attachments = {}        # VBD reference -> what a dom0 attachment serves
@@ -129,13 +130,16 @@ class Pool:
         self.coalescer.schedule(sr)
 
     def refresh_vm(self, vm):
-        vm_checks.refresh(self, vm)
+        if not self.loading:
+            vm_checks.refresh(self, vm)
 
     def refresh_vdi(self, vdi):
-        vdi_checks.refresh(self, vdi)
+        if not self.loading:
+            vdi_checks.refresh(self, vdi)
 
     def refresh_vbd(self, vbd):
-        vbds.changed(self, vbd)
+        if not self.loading:
+            vbds.changed(self, vbd)
 
     def refresh_vif(self, vif):
         vifs.refresh(self, vif)

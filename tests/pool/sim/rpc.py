@@ -65,19 +65,7 @@ class HostHandler:
     def encode(self, type_, value, model):
         if value is None or type_.kind == "V":
             return "<value></value>"
-        if type_.kind == "map" and type_.args[1].kind == "X":
-            return codec.struct((ref, self.row_xml(type_.args[1], ref, record, model))
-                                for ref, record in value.items())
         return codec.encode(type_, value, model)
-
-    def row_xml(self, type_, ref, record, model):
-        """A whole row's XML, kept until the row changes: inventories are read again and again."""
-        row = self.pool.db.tables.get(type_.name, {}).get(ref)
-        if row is None or row.values is not record:
-            return codec.encode(type_, record, model)
-        if row.xml[0] != row.modified:
-            row.xml = (row.modified, codec.encode(type_, record, model))
-        return row.xml[1]
 
     def json(self, request):
         body = request.read_body()

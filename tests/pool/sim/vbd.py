@@ -179,7 +179,7 @@ def choose_position(pool, vm, wanted):
 
 def changed(pool, ref):
     """After a VBD changed: what it and its neighbours allow."""
-    if not pool.db.has("VBD", ref):
+    if pool.loading or not pool.db.has("VBD", ref):
         return
     refresh(pool, ref)
     vdi_checks.refresh(pool, pool.db.get("VBD", ref, "VDI"))

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * The plan of a backup: the selected VMs, their disks, the base point of each.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/base.h"
+
+static bool nbd_is_offered(const struct xv_plan *plan)
+{
+    for (size_t i = 0; i < plan->inventory->network_count; i++) {
+        const struct xv_network *network = &plan->inventory->networks[i];
+        if (network->nbd || (network->insecure_nbd && plan->spec->insecure_nbd))
+            return true;
+    }
+    return false;
+}
+
+static void choose_transport(const struct xv_plan *plan, struct xv_plan_disk *disk)
+{
+    disk->nbd = plan->spec->use_nbd && nbd_is_offered(plan);
+    if (disk->nbd)
+        return;
+    if (!plan->spec->use_nbd)
+        xv_reasons_add(&disk->reasons, XV_REASON_NBD_REFUSED_BY_POLICY, NULL);
+    else
+        xv_reasons_add(&disk->reasons, XV_REASON_NBD_NOT_ENABLED, NULL);
+}
+
+/* Disks that cannot be part of a snapshot, or shall not. */
+static bool is_skipped(const struct xv_plan *plan, const struct xv_vbd *vbd, struct xv_plan_disk *disk)
+{
+    if (xv_selection_excludes_disk(plan->spec->selection, vbd))
+        xv_reasons_add(&disk->reasons, XV_REASON_DISK_EXCLUDED, NULL);
+    else if (disk->vdi->missing)
+        xv_reasons_add(&disk->reasons, XV_REASON_DISK_MISSING, NULL);
+    else if (disk->vdi->sharable)
+        xv_reasons_add(&disk->reasons, XV_REASON_DISK_SHARED, NULL);
+    else if (disk->vdi->reset_on_boot)
+        xv_reasons_add(&disk->reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
+    else
+        return false;
+    return true;
+}
+
+static void plan_disk(const struct xv_plan *plan, const struct xv_plan_vm *vm,
+                      const struct xv_vbd *vbd, struct xv_plan_disk *disk)
+{
+    *disk = (struct xv_plan_disk){
+        .device = vbd->device,
+        .vdi_uuid = vbd->vdi->uuid,
+        .name = vbd->vdi->name,
+        .size = vbd->vdi->size,
+        .sr = vbd->vdi->sr,
+        .vdi = vbd->vdi,
+        .proxy = XV_SCHED_NONE,
+        .base_index = -1,
+    };
+    disk->skipped = is_skipped(plan, vbd, disk);
+    if (disk->skipped)
+        return;
+    xv_base_choose(plan->spec, plan->inventory, vm->base, disk);
+    choose_transport(plan, disk);
+}
+
+/* The VM's last point serves as base when it is of this pool's VM. */
+static int find_base(struct xv_plan *plan, struct xv_plan_vm *vm, const struct xv_call *call,
+                     xvsa_error **error)
+{
+    char id[128];
+    snprintf(id, sizeof id, "latest:%s", vm->uuid);
+    xvsa_error *failure = NULL;
+    int rc = xv_repo_find_point(plan->repo, id, call, &vm->base, &failure);
+    if (rc == XVSA_ERR_NOT_FOUND) {
+        xv_error_clear(&failure);
+        return 0;
+    }
+    if (rc != 0) {
+        rc = xv_error_wrap(&failure, rc, "job", "VM \"%s\" (%s): cannot read its last restore point",
+                           vm->name, vm->uuid);
+        if (error != NULL)
+            *error = failure;
+        else
+            xvsa_error_unref(failure);
+    }
+    return rc;
+}
+
+static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_plan_vm *vm,
+                   const struct xv_call *call, xvsa_error **error)
+{
+    vm->uuid = from->uuid;
+    vm->name = from->name;
+    vm->vm = from;
+    vm->disks = calloc(from->vbd_count + 1, sizeof *vm->disks);
+    if (vm->disks == NULL)
+        return xv_fail_memory(error);
+    int rc = find_base(plan, vm, call, error);
+    if (rc != 0)
+        return rc;
+    size_t moved = 0;
+    for (size_t i = 0; i < from->vbd_count; i++) {
+        if (!xv_vbd_is_disk(from->vbds[i]))
+            continue;
+        plan_disk(plan, vm, from->vbds[i], &vm->disks[vm->disk_count]);
+        moved += !vm->disks[vm->disk_count].skipped;
+        vm->disk_count++;
+    }
+    if (moved == 0)
+        xv_reasons_add(&vm->reasons, XV_REASON_VM_HAS_NO_DISKS, NULL);
+    if (from->has_vusbs)
+        xv_reasons_add(&vm->reasons, XV_REASON_VM_HAS_VUSBS, NULL);
+    if (strcmp(from->power_state, "Running") == 0 && moved > 0)
+        xv_reasons_add(&vm->reasons, XV_REASON_CRASH_CONSISTENT, NULL);
+    return 0;
+}
+
+int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error)
+{
+    const struct xv_vm **vms = NULL;
+    size_t count = 0;
+    int rc = xv_selection_vms(plan->spec->selection, plan->inventory, &vms, &count, error);
+    if (rc == 0 && count > 0 && (plan->vms = calloc(count, sizeof *plan->vms)) == NULL)
+        rc = xv_fail_memory(error);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        plan->vm_count = i + 1;
+        rc = plan_vm(plan, vms[i], &plan->vms[i], call, error);
+    }
+    free(vms);
+    return rc;
+}

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job/spec.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PATH         "job"
+#define NAME_MAX_LEN 200
+#define PARALLEL_MAX 64
+
+static const char *const type_names[] = {"backup", "restore", "verify", NULL};
+
+const char *xv_job_type_name(enum xv_job_type type)
+{
+    return type_names[type];
+}
+
+void xv_spec_free(struct xv_spec *spec)
+{
+    if (spec == NULL)
+        return;
+    xv_selection_free(spec->selection);
+    json_decref(spec->json);
+    free(spec);
+}
+
+static int read_transports(struct xv_spec *spec, xvsa_error **error)
+{
+    const json_t *array = NULL;
+    int rc = xv_json_read_array(spec->json, PATH, "transports", &array, error);
+    if (rc != 0 || array == NULL)
+        return rc;
+    spec->use_nbd = false;
+    spec->use_http = false;
+    for (size_t i = 0; i < json_array_size(array); i++) {
+        const char *name = json_string_value(json_array_get(array, i));
+        if (name != NULL && strcmp(name, "nbd") == 0)
+            spec->use_nbd = true;
+        else if (name != NULL && strcmp(name, "http") == 0)
+            spec->use_http = true;
+        else
+            return xv_fail(error, XVSA_ERR_INVALID, "job",
+                           PATH ".transports[%zu]: must be \"nbd\" or \"http\"", i);
+    }
+    if (!spec->use_nbd && !spec->use_http)
+        return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".transports: must name at least one");
+    return 0;
+}
+
+static int read_backup(struct xv_spec *spec, xvsa_error **error)
+{
+    static const char *const members[] = {"type", "name", "refuse", "selection", "cbt", "transports",
+                                          "insecure_nbd", "block_migration", "parallel_vms", NULL};
+    static const char *const cbt_names[] = {"auto", "use", "off", NULL};
+    int cbt = XV_CBT_AUTO;
+    int rc = xv_json_check_members(spec->json, PATH, members, error);
+    if (rc == 0 && json_object_get(spec->json, "selection") == NULL)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".selection: is missing");
+    if (rc == 0)
+        rc = xv_selection_read(json_object_get(spec->json, "selection"), PATH ".selection",
+                               &spec->selection, error);
+    if (rc == 0)
+        rc = xv_json_read_choice(spec->json, PATH, "cbt", cbt_names, &cbt, error);
+    if (rc == 0)
+        rc = read_transports(spec, error);
+    if (rc == 0)
+        rc = xv_json_read_bool(spec->json, PATH, "insecure_nbd", &spec->insecure_nbd, error);
+    if (rc == 0)
+        rc = xv_json_read_bool(spec->json, PATH, "block_migration", &spec->block_migration, error);
+    if (rc == 0)
+        rc = xv_json_read_int(spec->json, PATH, "parallel_vms", 1, PARALLEL_MAX, &spec->parallel_vms,
+                              error);
+    spec->cbt = (enum xv_cbt_policy)cbt;
+    return rc;
+}
+
+/* A map of texts to texts, or to null where nullable. */
+static int read_map(struct xv_spec *spec, const char *name, bool nullable, const json_t **ret,
+                    xvsa_error **error)
+{
+    int rc = xv_json_read_object(spec->json, PATH, name, ret, error);
+    if (rc != 0 || *ret == NULL)
+        return rc;
+    json_t *object = json_object_get(spec->json, name);
+    const char *key;
+    json_t *value;
+    json_object_foreach(object, key, value) {
+        bool fits = json_string_length(value) > 0 || (nullable && json_is_null(value));
+        if (!fits)
+            return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".%s.%s: must be a uuid or name%s",
+                           name, key, nullable ? " or null" : "");
+    }
+    return 0;
+}
+
+static int read_points(struct xv_spec *spec, xvsa_error **error)
+{
+    int rc = xv_json_read_array(spec->json, PATH, "points", &spec->points, error);
+    if (rc != 0)
+        return rc;
+    if (json_array_size(spec->points) == 0)
+        return xv_fail(error, XVSA_ERR_INVALID, "job",
+                       PATH ".points: must name at least one restore point");
+    for (size_t i = 0; i < json_array_size(spec->points); i++) {
+        if (json_string_length(json_array_get(spec->points, i)) == 0)
+            return xv_fail(error, XVSA_ERR_INVALID, "job",
+                           PATH ".points[%zu]: must be the id of a restore point", i);
+    }
+    return 0;
+}
+
+static int read_restore(struct xv_spec *spec, xvsa_error **error)
+{
+    static const char *const members[] = {"type", "name", "refuse", "points", "srs", "disks", "networks",
+                                          "default_sr", "vm_name", "mac", NULL};
+    static const char *const mac_names[] = {"auto", "keep", "renew", NULL};
+    int mac = XV_MAC_AUTO;
+    spec->vm_name = "{name}";
+    int rc = xv_json_check_members(spec->json, PATH, members, error);
+    if (rc == 0)
+        rc = read_points(spec, error);
+    if (rc == 0)
+        rc = read_map(spec, "srs", false, &spec->srs, error);
+    if (rc == 0)
+        rc = read_map(spec, "disks", false, &spec->disks, error);
+    if (rc == 0)
+        rc = read_map(spec, "networks", true, &spec->networks, error);
+    if (rc == 0)
+        rc = xv_json_read_text(spec->json, PATH, "default_sr", &spec->default_sr, error);
+    if (rc == 0)
+        rc = xv_json_read_text(spec->json, PATH, "vm_name", &spec->vm_name, error);
+    if (rc == 0)
+        rc = xv_json_read_choice(spec->json, PATH, "mac", mac_names, &mac, error);
+    spec->mac = (enum xv_mac_policy)mac;
+    return rc;
+}
+
+static int read_verify(struct xv_spec *spec, xvsa_error **error)
+{
+    static const char *const members[] = {"type", "name", "refuse", "point", "quick", NULL};
+    int rc = xv_json_check_members(spec->json, PATH, members, error);
+    if (rc == 0)
+        rc = xv_json_read_text(spec->json, PATH, "point", &spec->point, error);
+    if (rc == 0)
+        rc = xv_json_read_bool(spec->json, PATH, "quick", &spec->quick, error);
+    return rc;
+}
+
+static int read_common(struct xv_spec *spec, xvsa_error **error)
+{
+    const json_t *refuse = NULL;
+    int type = -1;
+    int rc = xv_json_read_choice(spec->json, PATH, "type", type_names, &type, error);
+    if (rc == 0 && type < 0)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "job",
+                     PATH ".type: must be \"backup\", \"restore\" or \"verify\"");
+    if (rc == 0)
+        rc = xv_json_read_text(spec->json, PATH, "name", &spec->name, error);
+    if (rc == 0 && strlen(spec->name) > NAME_MAX_LEN)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".name: longer than %d bytes", NAME_MAX_LEN);
+    if (rc == 0)
+        rc = xv_json_read_array(spec->json, PATH, "refuse", &refuse, error);
+    if (rc == 0)
+        rc = xv_refusals_read(refuse, PATH ".refuse", &spec->refusals, error);
+    if (rc == 0)
+        spec->type = (enum xv_job_type)type;
+    return rc;
+}
+
+int xv_spec_read(const char *text, struct xv_spec **ret, xvsa_error **error)
+{
+    static int (*const readers[])(struct xv_spec *, xvsa_error **) = {read_backup, read_restore,
+                                                                      read_verify};
+    struct xv_spec *spec = calloc(1, sizeof *spec);
+    if (spec == NULL)
+        return xv_fail_memory(error);
+    spec->name = "";
+    spec->use_nbd = true;
+    spec->use_http = true;
+    spec->block_migration = true;
+    int rc = xv_json_parse(text, PATH, &spec->json, error);
+    if (rc == 0)
+        rc = read_common(spec, error);
+    if (rc == 0)
+        rc = readers[spec->type](spec, error);
+    if (rc != 0) {
+        xv_spec_free(spec);
+        return rc;
+    }
+    *ret = spec;
+    return 0;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What a job is asked to do: the JSON document "job".
+ */
+#ifndef XV_JOB_SPEC_H
+#define XV_JOB_SPEC_H
+
+#include "job/reason.h"
+#include "job/selection.h"
+
+enum xv_job_type { XV_JOB_BACKUP, XV_JOB_RESTORE, XV_JOB_VERIFY };
+
+enum xv_cbt_policy {
+    XV_CBT_AUTO, /* use it, and switch it on where that is possible */
+    XV_CBT_USE,  /* use it where it is on */
+    XV_CBT_OFF,
+};
+
+enum xv_mac_policy {
+    XV_MAC_AUTO, /* keep unless another VM of the pool has it */
+    XV_MAC_KEEP,
+    XV_MAC_RENEW,
+};
+
+struct xv_spec {
+    enum xv_job_type type;
+    const char *name; /* "" for none; text belongs to json */
+    struct xv_refusals refusals;
+    /* backup */
+    struct xv_selection *selection;
+    enum xv_cbt_policy cbt;
+    bool use_nbd, use_http, insecure_nbd, block_migration;
+    int64_t parallel_vms; /* 0: as many as the proxies take disks */
+    /* restore */
+    const json_t *points;     /* array of texts */
+    const json_t *srs;        /* object: SR of the backup -> SR of the pool; NULL: none */
+    const json_t *disks;      /* object: uuid of the backup's VDI -> SR of the pool; NULL: none */
+    const json_t *networks;   /* object: network of the backup -> network of the pool or null */
+    const char *default_sr;   /* NULL: none */
+    const char *vm_name;      /* "{name}" stands for the name in the backup */
+    enum xv_mac_policy mac;
+    /* verify */
+    const char *point; /* NULL: everything */
+    bool quick;
+
+    json_t *json;
+};
+
+int xv_spec_read(const char *text, struct xv_spec **ret, xvsa_error **error) XV_MUST_CHECK;
+void xv_spec_free(struct xv_spec *spec);
+const char *xv_job_type_name(enum xv_job_type type);
+
+#endif

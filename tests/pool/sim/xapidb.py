@@ -15,6 +15,7 @@ from .pool import Host
 from .vm import derive_domain_type
 
 TOKEN = re.compile(r"\s*(\(|\)|'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|[^\s()'\"]+)", re.S)
+SPACES = {"_": " ", "n": "\n", "t": "\t", "r": "\r", "%": "%"}
 CLASS_NAMES = {"Secret": "secret"}
 SKIPPED_CLASSES = {"session", "task", "user"}
 
@@ -54,6 +55,11 @@ def convert(type_, text):
     if kind == "map":
         return {pair[0]: convert(type_.args[1], pair[1]) for pair in parse_expression(text)}
     return text
+
+
+def unprotect(text):
+    """White space as it was before the database file protected it from XML."""
+    return re.sub("%([_ntr%])", lambda found: SPACES[found.group(1)], text)
 
 
 def read_tables(path):
@@ -103,7 +109,7 @@ def add_row(pool, name, ref, attributes):
     for key, text in attributes.items():
         wire = key.replace("__", "_")
         if wire in fields:
-            values[wire] = convert(fields[wire].type, text)
+            values[wire] = convert(fields[wire].type, unprotect(text))
     pool.db.create(name, values, ref)
 
 

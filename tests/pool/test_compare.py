@@ -15,6 +15,7 @@ import golden  # noqa: E402
 import wire  # noqa: E402
 from references import References  # noqa: E402
 from shape import differences, shape_of  # noqa: E402
+from values import differing  # noqa: E402
 
 ONE = "OpaqueRef:11111111-1111-1111-1111-111111111111"
 TWO = "OpaqueRef:22222222-2222-2222-2222-222222222222"
@@ -106,7 +107,7 @@ class Answers(unittest.TestCase):
         answer = wire.read_outcome(success("<value><array><data><value>1</value><value><boolean>1"
                                            "</boolean></value></data></array></value>"))
         self.assertEqual((answer.kind, answer.value), ("Success", ["1", True]))
-        answer = wire.read_outcome('{"jsonrpc":"2.0","error":{"code":1,"message":"E","data":["a"]}}')
+        answer = wire.read_outcome('{"error": {"code": 1, "message": "E", "data": ["a"]}}')
         self.assertEqual((answer.code, answer.count), ("E", 1))
         self.assertEqual(wire.read_outcome("<oops").kind, "unreadable")
         text = wire.encode_request("VM.x", [{"a<": ["&", 1, True, 1.5]}])
@@ -131,6 +132,21 @@ class Names(unittest.TestCase):
             [event("host", TWO, name_label="h")])
         self.assertEqual(names.known[ONE], TWO)
         self.assertEqual(missing, [("sr", "OpaqueRef:x")])
+
+
+class Values(unittest.TestCase):
+    """The notes on differing values."""
+
+    def test_values(self):
+        names = References()
+        names.add(ONE, TWO)
+        self.assertEqual(differing(names, {"a": ["x", "y"], "r": ONE}, {"a": ["y", "x"], "r": TWO}),
+                         [])
+        self.assertEqual(differing(names, {"a": "1"}, {"a": "2"}),
+                         ["value.a: recorded '1', answered '2'"])
+        self.assertEqual(differing(names, ["x"], ["y"]),
+                         ['value: missing "x"', 'value: added "y"'])
+        self.assertEqual(len(differing(names, {"r": ONE}, {"r": ONE})), 1)
 
 
 class Cassettes(unittest.TestCase):

@@ -51,6 +51,9 @@ void xv_block_queue_release(struct xv_block_queue *queue, struct xv_block *block
 void xv_block_queue_close(struct xv_block_queue *queue);
 /* Something failed: wakes everybody; take and pop answer NULL from now on. */
 void xv_block_queue_stop(struct xv_block_queue *queue);
+bool xv_block_queue_is_stopped(struct xv_block_queue *queue);
+/* Bytes of each block. */
+uint32_t xv_block_queue_capacity(const struct xv_block_queue *queue);
 
 #define XV_DISK_MAP_HOLE 0 /* never allocated */
 #define XV_DISK_MAP_ZERO 1
@@ -112,7 +115,8 @@ struct xv_nbd_options {
     uint32_t connections;       /* 0: 1 for a plain server, 2 with TLS */
     uint32_t request_size;      /* 0: 256 KiB */
     uint32_t in_flight;         /* requests under way for each connection; 0: 16 */
-    int64_t request_timeout_ms; /* 0: 60 000 */
+    int64_t request_timeout_ms; /* a connection that is silent for so long while something is asked of
+                                   it is taken for lost; making one may take as long; 0: 60 000 */
     bool require_tls;           /* refuse servers without certificate */
     const char *disk_name;      /* for messages: the VDI's uuid */
 };

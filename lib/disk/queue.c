@@ -24,6 +24,7 @@ struct xv_block_queue {
     /* Readable exactly while free_list is not empty or stopped is set; changed under the lock. */
     int free_fd;
     uint32_t count;
+    uint32_t capacity;
     struct xv_block blocks[];
 };
 
@@ -31,6 +32,7 @@ static int allocate_blocks(struct xv_block_queue *queue, uint32_t count, uint32_
                            xvsa_error **error)
 {
     size_t bytes = ((size_t)capacity + PAGE - 1) / PAGE * PAGE;
+    queue->capacity = capacity;
     for (uint32_t i = 0; i < count; i++) {
         struct xv_block *block = &queue->blocks[i];
         block->data = aligned_alloc(PAGE, bytes);
@@ -197,4 +199,17 @@ void xv_block_queue_stop(struct xv_block_queue *queue)
     queue->stopped = true;
     pthread_cond_broadcast(&queue->filled);
     pthread_mutex_unlock(&queue->lock);
+}
+
+bool xv_block_queue_is_stopped(struct xv_block_queue *queue)
+{
+    pthread_mutex_lock(&queue->lock);
+    bool stopped = queue->stopped;
+    pthread_mutex_unlock(&queue->lock);
+    return stopped;
+}
+
+uint32_t xv_block_queue_capacity(const struct xv_block_queue *queue)
+{
+    return queue->capacity;
 }

@@ -190,7 +190,7 @@ void progress_update(struct progress *progress, const xvsa_progress *state);
 void progress_line(struct progress *progress, const char *text);
 void progress_end(struct progress *progress);
 
-/* describe.c: inventories for people. */
+/* describe.c, stored.c: inventories, restore points and jobs for people. */
 void print_reasons(const json_t *reasons, const char *indent);
 void print_inventory(const json_t *inventory);
 void print_reach(const json_t *reach, bool first);

@@ -71,6 +71,11 @@ static int complain_unknown(int argc, char **argv)
     return usage_error("\"%s\" is not a command", argv[0]);
 }
 
+static bool asks_for_help(const char *text)
+{
+    return strcmp(text, "--help") == 0 || strcmp(text, "-h") == 0 || strcmp(text, "help") == 0;
+}
+
 static int run_command(const struct command *command, int argc, char **argv)
 {
     struct arguments arguments;
@@ -96,16 +101,16 @@ int main(int argc, char **argv)
         usage_error("which command?");
         return EXIT_USAGE;
     }
-    if (strcmp(argv[0], "--help") == 0 || strcmp(argv[0], "-h") == 0) {
-        print_overview();
-        return finish_output(EXIT_OK);
-    }
     if (strcmp(argv[0], "--version") == 0) {
         printf("%s %s\n", PROGRAM, xvsa_version_string());
         return finish_output(EXIT_OK);
     }
     int words = 0;
     const struct command *command = find_command(argc, argv, &words);
+    if (command == NULL && asks_for_help(argv[argc - 1])) {
+        print_overview();
+        return finish_output(EXIT_OK);
+    }
     if (command == NULL)
         return complain_unknown(argc, argv);
     return finish_output(run_command(command, argc - words, argv + words));

@@ -108,3 +108,91 @@ void print_plan(const json_t *plan)
     json_array_foreach(json_object_get(plan, "proxies"), index, item) print_reach(item, index == 0);
     json_array_foreach(json_object_get(plan, "vms"), index, item) print_plan_vm(item);
 }
+
+/* Message of the error of a VM or a disk, with what the pool said. */
+static void print_error(const json_t *owner)
+{
+    const json_t *error = json_object_get(owner, "error");
+    if (json_is_object(error))
+        say("  failed: %s (%s)\n", text_of(error, "message"), text_of(error, "code"));
+}
+
+static void print_report_disks(const json_t *disks)
+{
+    static const char *const titles[] = {"  DISK", "MODE",  "PROXY",  "TRANSPORT",
+                                         ">SIZE",  ">READ", ">STORED"};
+    struct table *table = table_new(titles, COUNT(titles));
+    size_t index;
+    json_t *disk;
+    json_array_foreach(disks, index, disk)
+    {
+        char device[TEXT_SIZE], size[TEXT_SIZE], read[TEXT_SIZE], stored[TEXT_SIZE];
+        snprintf(device, sizeof device, "  %s", text_of(disk, "device"));
+        const char *mode = text_of(disk, "mode");
+        const char *const cells[] = {device,
+                                     mode[0] != '\0' ? mode : text_of(disk, "action"),
+                                     text_of(disk, "proxy"),
+                                     text_of(disk, "transport"),
+                                     size_text((uint64_t)number_of(disk, "size"), size),
+                                     size_text((uint64_t)number_of(disk, "bytes_read"), read),
+                                     size_text((uint64_t)number_of(disk, "bytes_stored"), stored)};
+        table_add(table, cells);
+    }
+    table_print(table);
+}
+
+static void print_report_vm(const json_t *vm)
+{
+    const char *new_name = text_of(vm, "new_name");
+    say("\n%s (%s): %s%s%s\n", text_of(vm, "name"), text_of(vm, "uuid"), text_of(vm, "state"),
+        new_name[0] != '\0' ? ", now " : "", new_name);
+    print_error(vm);
+    print_report_disks(json_object_get(vm, "disks"));
+    print_reasons(json_object_get(vm, "reasons"), "  ");
+    print_named_reasons(json_object_get(vm, "disks"), "disk");
+    print_named_reasons(json_object_get(vm, "vifs"), "interface");
+}
+
+void print_report(const json_t *report)
+{
+    const json_t *summary = json_object_get(report, "summary");
+    char read[TEXT_SIZE], stored[TEXT_SIZE], took[TEXT_SIZE];
+    say("%s %s: %s read, %s stored, took %s\n", text_of(report, "type"), text_of(report, "state"),
+        size_text((uint64_t)number_of(summary, "bytes_read"), read),
+        size_text((uint64_t)number_of(summary, "bytes_stored"), stored),
+        duration_text(number_of(summary, "elapsed_ms"), took));
+    size_t index;
+    json_t *vm;
+    json_array_foreach(json_object_get(report, "vms"), index, vm) print_report_vm(vm);
+    print_reasons(json_object_get(report, "reasons"), "");
+}
+
+static char *reason_line(const json_t *event, const char *vm)
+{
+    const json_t *reason = json_object_get(event, "reason");
+    const char *disk = text_of(event, "disk");
+    const char *detail = text_of(reason, "detail");
+    if (strcmp(text_of(reason, "severity"), "info") == 0)
+        return NULL; /* the report has it */
+    char *line = NULL;
+    int length = asprintf(&line, "%s%s%s: %s: %s: %s%s%s", vm, disk[0] != '\0' ? " disk " : "",
+                          disk, text_of(reason, "severity"), text_of(reason, "code"),
+                          text_of(reason, "text"), detail[0] != '\0' ? ": " : "", detail);
+    return length < 0 ? NULL : line;
+}
+
+char *event_line(const json_t *event)
+{
+    const char *type = text_of(event, "type");
+    const char *vm = text_of(json_object_get(event, "vm"), "name");
+    if (strcmp(type, "reason") == 0)
+        return reason_line(event, vm);
+    if (strcmp(type, "vm_started") != 0 && strcmp(type, "vm_finished") != 0)
+        return NULL;
+    const char *state = text_of(event, "state");
+    const char *message = text_of(json_object_get(event, "error"), "message");
+    char *line = NULL;
+    int length = asprintf(&line, "%s: %s%s%s", vm, state[0] != '\0' ? state : "started",
+                          message[0] != '\0' ? ": " : "", message);
+    return length < 0 ? NULL : line;
+}

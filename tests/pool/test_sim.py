@@ -4,7 +4,6 @@
 
 import copy
 import json
-import os
 import socket
 import tempfile
 import threading

@@ -12,14 +12,12 @@ from .database import new_uuid
 from .errors import ApiError, CutConnection
 from .model import NULL
 
-PERMISSION = {"export_raw_vdi": "http/get_export_raw_vdi", "import_raw_vdi": "http/put_import_raw_vdi"}
-
 
 class Attachment:
     """A disk attached to a control domain; detach() may be called from any thread."""
 
-    def __init__(self, pool, vdi, mode, vbd):
-        self.pool, self.vdi, self.mode, self.vbd = pool, vdi, mode, vbd
+    def __init__(self, pool, host, vdi, mode, vbd):
+        self.pool, self.host, self.vdi, self.mode, self.vbd = pool, host, vdi, mode, vbd
         self.uuid = pool.db.get("VDI", vdi, "uuid")
         self.path = pool.store.path(self.uuid)
         self.size = pool.store.size(self.uuid)
@@ -39,6 +37,8 @@ class Attachment:
         if self.detached:
             return
         self.detached = True
+        if not self.pool.hosts[self.host].alive:
+            return  # nobody is left to clean up: the VBD stays until the host is back
         delay = self.pool.options["hot_unplug_delay"]
         if delay > 0:
             self.pool.later(delay, self._gone)
@@ -78,9 +78,15 @@ def attach_to_control_domain(pool, host, vdi, mode, note):
             "mode": mode, "type": "Disk", "unpluggable": True, "other_config": note,
             "metrics": "OpaqueRef:" + new_uuid()})
     vbds.attach(pool, ref)
-    attachment = Attachment(pool, vdi, mode, ref)
+    attachment = Attachment(pool, host, vdi, mode, ref)
     pool.attachments[ref] = attachment
     return attachment
+
+
+def assert_coordinator(pool):
+    """Members ask the coordinator about sessions; without it they can only hang up."""
+    if not pool.hosts[pool.coordinator()].alive:
+        raise CutConnection()
 
 
 class TransferContext:
@@ -95,6 +101,7 @@ class TransferContext:
         with self.pool.lock:
             if self.host.emergency:
                 raise ApiError(*self.host.emergency)
+            assert_coordinator(self.pool)
             self.session = self._session(request)
             sessions.assert_allowed(self.session.user, "va", "http/%s_%s" % (
                 request.method.lower(), request.path.strip("/")))
@@ -235,6 +242,7 @@ class NbdResolver:
         parts = urllib.parse.urlsplit(exportname)
         query = urllib.parse.parse_qs(parts.query)
         with self.pool.lock:
+            assert_coordinator(self.pool)
             session = sessions.check(self.pool, query.get("session_id", [""])[0])
             with self.pool.acting_as(session.originator, "nbd"):
                 self.pool.faults.hit("nbd.attach", [exportname], self.host.uuid)

@@ -10,7 +10,6 @@ import contextlib
 
 from .database import new_uuid
 from .errors import ApiError
-from .model import NULL
 
 HANDLERS = {}
 AFTER_SET = {}
@@ -80,14 +79,6 @@ class Context:
             if self.db.has(cls, ref):
                 self.db.map_remove(cls, ref, "current_operations", self.key)
                 refresh(ref)
-
-
-def assert_exists(ctx, cls, ref):
-    ctx.db.row(cls, ref)
-
-
-def null(ref):
-    return ref == NULL
 
 
 def not_allowed(text):

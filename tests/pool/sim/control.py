@@ -13,7 +13,7 @@ import sys
 import threading
 import traceback
 
-from . import build, chain, codec, control_state, hosts, power, snapshot, sr as srs, vbd as vbds
+from . import build, chain, codec, control_state, hosts, power, snapshot, sr as srs
 from .calls import Context
 from .dispatch import Dispatcher
 from .errors import ApiError, CutConnection, ScenarioError
@@ -62,7 +62,8 @@ class Control:
 
     def run(self, name, arguments):
         if name not in ACTIONS:
-            raise ScenarioError("unknown action %r (known: %s)" % (name, ", ".join(sorted(ACTIONS))))
+            raise ScenarioError("unknown action %r (known: %s)" % (
+                name, ", ".join(sorted(ACTIONS))))
         function = ACTIONS[name]
         parameters = list(inspect.signature(function).parameters.values())[1:]
         known = [p.name for p in parameters]
@@ -185,7 +186,7 @@ def disk_touched(control, vdi, offset, length):
 
 @action("disk/break-cbt")
 def break_cbt(control, vdi, how="lost"):
-    """lost: the log is gone; inconsistent; reset: off and on again; snapshot, resize: next fails."""
+    """Damage tracking; see README.md for the ways."""
     pool, uuid = control.pool, control.uuid(vdi)
     with pool.lock:
         ref = control.find("VDI", uuid)
@@ -468,8 +469,3 @@ def call_(control, method, params=()):
 @action("shutdown")
 def shutdown(control):
     threading.Timer(0.05, control.simulator.stop).start()
-
-
-def detach_all(pool, vm):
-    for vbd in pool.db.get("VM", vm, "VBDs"):
-        vbds.detach(pool, vbd)

@@ -11,7 +11,6 @@ import uuid
 from collections import OrderedDict
 
 from .errors import ApiError, handle_invalid
-from .model import NULL
 
 # (class that holds the reference, its field, class that lists the referers, its field)
 RELATIONS = [
@@ -29,7 +28,8 @@ RELATIONS = [
     ("PGPU", "host", "host", "PGPUs"), ("PUSB", "host", "host", "PUSBs"),
     ("Feature", "host", "host", "features"), ("host_patch", "host", "host", "patches"),
     ("host_crashdump", "host", "host", "crashdumps"),
-    ("VDI", "metadata_of_pool", "pool", "metadata_VDIs"), ("VM", "protection_policy", "VMPP", "VMs"),
+    ("VDI", "metadata_of_pool", "pool", "metadata_VDIs"),
+    ("VM", "protection_policy", "VMPP", "VMs"),
     ("Bond", "master", "PIF", "bond_master_of"), ("PIF", "bond_slave_of", "Bond", "slaves"),
     ("VLAN", "tagged_PIF", "PIF", "VLAN_slave_of"),
     ("tunnel", "access_PIF", "PIF", "tunnel_access_PIF_of"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""From a parsed call to a result: lookup, parameters, session, roles, faults, Async, implicit calls."""
+"""From a parsed call to a result: parameters, session, roles, faults, Async, implicit calls."""
 
 import threading
 import time
@@ -108,7 +108,7 @@ class Dispatcher:
             entry["originator"] = session.originator
         else:
             entry["originator"] = named.get("originator")
-        with self.pool.acting_as(entry["originator"], method):
+        with self.pool.acting_as(entry["originator"], method), self.pool.under_way():
             if is_async:
                 return Type.parse("R:task"), self.start(host, call, session, named)
             ctx = Context(self.pool, host.ref, session, None, call.full)
@@ -141,7 +141,8 @@ class Dispatcher:
         originator = self.pool.originator
 
         def body():
-            with self.pool.lock, self.pool.acting_as(originator, "Async." + call.full):
+            with self.pool.lock, self.pool.acting_as(originator, "Async." + call.full), \
+                    self.pool.under_way():
                 ctx = Context(self.pool, host.ref, session, task, call.full)
                 try:
                     value = self.perform(ctx, call, named)

@@ -18,7 +18,7 @@ class ApiError(Exception):
 
 
 class ScenarioError(Exception):
-    """A scenario, database dump or command line that cannot be used; the text says where and why."""
+    """A scenario, dump or command line that cannot be used; the text says where and why."""
 
 
 class CutConnection(Exception):

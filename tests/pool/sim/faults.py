@@ -12,7 +12,7 @@ KEYS = {"id", "method", "ref", "match", "nth", "count", "error", "delay", "hang"
 
 
 class Fault:
-    """One rule. It matches a method (regular expression) and optionally text among the arguments."""
+    """One rule: matches a method (regular expression) and perhaps text among the arguments."""
 
     counter = itertools.count(1)
 
@@ -80,9 +80,11 @@ class Faults:
 
     def hit(self, method, arguments=(), host=None, after=False):
         """Apply the first matching rule. The pool's lock is held; waiting releases it."""
-        texts = [a for a in flatten(arguments)]
+        self.pool.assert_under_way()
+        texts = list(flatten(arguments))
         for fault in list(self.rules):
-            if not fault.left or not fault.applies(method, texts, host, self.pool.originator, after):
+            if not fault.left or not fault.applies(method, texts, host, self.pool.originator,
+                                                   after):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -91,6 +93,7 @@ class Faults:
                 fault.left -= 1
             fault.hits += 1
             self.apply(fault)
+            self.pool.assert_under_way()
             return
 
     def apply(self, fault):

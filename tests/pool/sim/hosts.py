@@ -10,7 +10,6 @@ import time
 from . import clock, power, session as sessions
 from .calls import call
 from .errors import ApiError, ScenarioError
-from .model import NULL
 from .vm import free_memory
 
 
@@ -74,9 +73,8 @@ def die(pool, host):
     for vm in list(pool.db.get("host", host.ref, "resident_VMs")):
         for vbd in pool.db.get("VM", vm, "VBDs"):
             power.mark_crashed(pool, pool.db.record("VBD", vbd))
-    for task in pool.tasks.running():
-        if task.host == host.ref and host.ref != pool.coordinator():
-            task.host = NULL
+    if host.ref == pool.coordinator():
+        pool.epoch += 1
     delay = pool.options["host_dead_after"]
     if host.ref != pool.coordinator():
         if delay > 0:
@@ -115,6 +113,7 @@ def clean_control_domain(pool, host):
     for vbd in list(pool.db.get("VM", dom0, "VBDs")):
         vdi = pool.db.get("VBD", vbd, "VDI")
         pool.db.delete("VBD", vbd)
+        pool.attachments.pop(vbd, None)
         pool.refresh_vdi(vdi)
 
 
@@ -131,6 +130,7 @@ def restart_toolstack(pool, host):
     """Tasks of the host are gone, nothing is under way any more; sessions live in the database."""
     pool.tasks.forget_all(None if host.ref == pool.coordinator() else host.ref)
     if host.ref == pool.coordinator():
+        pool.epoch += 1
         for cls in ("VM", "VDI", "SR", "VBD", "VIF", "host", "pool", "network"):
             for row in list(pool.db.tables[cls].values()):
                 if row.values.get("current_operations"):
@@ -215,7 +215,8 @@ def is_slave(ctx, host):
 
 @call("pool.emergency_transition_to_master")
 def emergency_transition(ctx):
-    move_coordinator(ctx.pool, ctx.pool.hosts[ctx.host])
+    host = ctx.pool.hosts[ctx.host]
+    ctx.pool.later(0.0, lambda: move_coordinator(ctx.pool, host))
 
 
 @call("pool.designate_new_master")

@@ -87,7 +87,8 @@ class Request:
 
     @property
     def cookies(self):
-        pairs = (p.partition("=") for p in self.headers.get("cookie", "").replace("&", ";").split(";"))
+        text = self.headers.get("cookie", "").replace("&", ";")
+        pairs = (p.partition("=") for p in text.split(";"))
         return {k.strip(): urllib.parse.unquote(v.strip()) for k, _, v in pairs if k.strip()}
 
     def reply(self, status, body, headers=(), content_type=None, close=False):

@@ -11,7 +11,8 @@ NEVER = "19700101T00:00:00Z"
 RELEASES = (
     "rio miami symc orlando orlando-update-1 george midnight-ride cowley boston tampa clearwater "
     "vgpu-tech-preview vgpu-productisation clearwater-felton clearwater-whetstone creedence cream "
-    "indigo dundee ely falcon inverness jura kolkata lima naples oslo quebec stockholm stockholm_psr"
+    "indigo dundee ely falcon inverness jura kolkata lima naples oslo quebec stockholm "
+    "stockholm_psr"
 ).split()
 
 ROLES = ["ro", "vo", "va", "vp", "po", "pa"]
@@ -34,8 +35,8 @@ def release_key(name):
 
 def api_minor(version):
     """API_version_minor that a server of this version reports."""
-    steps = [("dundee", 5), ("ely", 6), ("falcon", 7), ("inverness", 8), ("jura", 9), ("kolkata", 10),
-             ("lima", 11), ("naples", 12), ("quebec", 14), ("stockholm", 15), ("21.0.0", 19),
+    steps = [("dundee", 5), ("ely", 6), ("falcon", 7), ("inverness", 8), ("jura", 9),
+             ("kolkata", 10), ("lima", 11), ("naples", 12), ("quebec", 14), ("stockholm", 15), ("21.0.0", 19),
              ("22.0.0", 20), ("23.25.0", 21), ("25.0.0", 22), ("26.0.0", 23)]
     minor = 4
     for release, number in steps:
@@ -45,7 +46,7 @@ def api_minor(version):
 
 
 class Type:
-    """A parsed type: kind is one of S I B F D V R E X set map option; name of class or enum; args."""
+    """A parsed type: kind (S I B F D V R E X set map option), name of class or enum, arguments."""
 
     cache = {}
 
@@ -299,7 +300,8 @@ class Model:
         if field.type.kind == "map":
             key, value = field.type.args
             add("add_to_" + field.name, "V", field.role,
-                [self_param, Param("key", key, True), Param("value", value, True)], "map_add", field)
+                [self_param, Param("key", key, True), Param("value", value, True)], "map_add",
+                field)
             add("remove_from_" + field.name, "V", field.role,
                 [self_param, Param("key", key, True)], "map_remove", field)
         elif field.type.kind == "set":

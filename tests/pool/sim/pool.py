@@ -13,7 +13,7 @@ from collections import deque
 from . import clock, hosts, session as sessions, vbd as vbds, vdi_checks, vif as vifs, vm_checks
 from .chain import Coalescer
 from .database import Database
-from .errors import ApiError
+from .errors import ApiError, CutConnection
 from .faults import Faults
 from .model import Model, NULL, release_key
 from .tasks import Tasks
@@ -43,6 +43,7 @@ DEFAULTS = {
     "hot_unplug_delay": 0.0,     # seconds a closed NBD or HTTP attachment lingers
     "data_destroy_wait": 0.2,    # seconds data_destroy waits for VBDs to go (4 on a real server)
     "time_scale": 1.0,
+    "rolling_upgrade": False,    # hosts of different versions: most operations are refused
 }
 
 
@@ -88,6 +89,8 @@ class Pool:
         self.secrets = {}            # contents of VTPMs by reference
         self.messages_generation = 0
         self.stopping = False
+        self.epoch = 1               # grows when the coordinator goes down: its calls end then
+        self.guests = None           # folder where guests' devices show up, see vbd.py
         self.loading = False         # while a scenario is built: allowed_operations come last
         self.sessions = {}           # reference -> Session (session.py)
         self.next_domid = 1
@@ -162,6 +165,19 @@ class Pool:
         finally:
             self.local.originator, self.local.method = saved
 
+    @contextlib.contextmanager
+    def under_way(self):
+        """A call is executed: it ends where it stands when the coordinator goes down."""
+        self.local.epoch = self.epoch
+        try:
+            yield
+        finally:
+            self.local.epoch = None
+
+    def assert_under_way(self):
+        if getattr(self.local, "epoch", None) not in (None, self.epoch):
+            raise CutConnection()
+
     def _created(self, row):
         if self.originator is None:
             return
@@ -213,6 +229,7 @@ class Pool:
                             raise ApiError("TOO_MANY_PENDING_TASKS") from error
                         waiting = True
                         self.waiting += 1
+                self.assert_under_way()
                 if task is not None:
                     task.check_cancelled()
                 self.db.changed.wait(min(left, 0.02 if self.options["fast"] else 1.0))

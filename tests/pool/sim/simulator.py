@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Everything that runs: listeners of each host, NBD servers, the control interface, the ready file."""
+"""Everything that runs: hosts' listeners, NBD servers, control interface, ready file."""
 
 import json
 import os
+import shutil
 import socket
 import threading
 
-from . import build, bulk, control, hosts, scenario
+from . import build, bulk, control, hosts
 from .dispatch import Dispatcher
 from .errors import ScenarioError
 from .httpd import Server
@@ -57,6 +58,8 @@ class Simulator:
         os.makedirs(directory, exist_ok=True)
         self.directory, self.tls = directory, tls
         self.pool = Pool(plan["options"], Store(os.path.join(directory, "disks")))
+        self.pool.guests = os.path.join(directory, "guests")
+        shutil.rmtree(self.pool.guests, ignore_errors=True)
         self.given_certificate = certificate
         address, port = listen
         for index, host in enumerate(plan["hosts"]):
@@ -173,7 +176,7 @@ class Simulator:
         return {"coordinator": master.url(), "hosts": members, "sim": self.control.url,
                 "ca": self.bundle() if self.tls else None,
                 "fingerprint_sha256": master.fingerprint,
-                "pool": pool.db.get("pool", pool.pool_ref(), "uuid")}
+                "guests": pool.guests, "pool": pool.db.get("pool", pool.pool_ref(), "uuid")}
 
     def public_pem(self, member):
         """A host's certificate without its key, as a file."""
@@ -207,7 +210,3 @@ class Simulator:
         self.control.stop()
         self.pool.store.close()
         self.stopped.set()
-
-
-def load_plan(path):
-    return scenario.load(path)

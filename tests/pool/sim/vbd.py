@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Virtual block devices: creation, hot-plug with the server's checks, media."""
 
+import contextlib
+import os
 import re
 
 from . import sr as srs, vdi_checks, vm_checks
@@ -158,7 +160,8 @@ def create(ctx, args):
     if vdi == NULL:
         values["empty"] = True
     metrics = {"metrics": "OpaqueRef:" + ctx.dummy.split("|")[1]}
-    ref = ctx.db.create("VBD", {**values, **metrics, "unpluggable": values.get("unpluggable", True)})
+    values.setdefault("unpluggable", True)
+    ref = ctx.db.create("VBD", {**values, **metrics})
     changed(pool, ref)
     return ref
 
@@ -230,6 +233,7 @@ def attach(pool, ref):
     record = pool.db.record("VBD", ref)
     position = position_of(record["userdevice"])
     pool.db.update("VBD", ref, currently_attached=True, device=device_name(position or 0))
+    show_device(pool, ref)
     if record["VDI"] != NULL:
         activate(pool, record["VDI"], record["mode"])
     changed(pool, ref)
@@ -245,7 +249,32 @@ def activate(pool, vdi, mode):
         pool.message("VDI_CBT_METADATA_INCONSISTENT", 3, "VDI", disk["uuid"], "")
 
 
+def device_path(pool, record):
+    """Where a guest's device shows up: a link named like the device."""
+    vm = pool.db.get("VM", record["VM"], "uuid")
+    return os.path.join(pool.guests, vm, record["device"])
+
+
+def show_device(pool, ref):
+    record = pool.db.record("VBD", ref)
+    if record["VDI"] == NULL or not pool.db.has("VDI", record["VDI"]):
+        return
+    uuid = pool.db.get("VDI", record["VDI"], "uuid")
+    if pool.guests and pool.store.exists(uuid) and pool.store.has_data(uuid):
+        path = device_path(pool, record)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        hide_device(pool, record)
+        os.symlink(pool.store.path(uuid), path)
+
+
+def hide_device(pool, record):
+    if pool.guests and record["device"]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(device_path(pool, record))
+
+
 def detach(pool, ref):
+    hide_device(pool, pool.db.record("VBD", ref))
     pool.db.update("VBD", ref, currently_attached=False, device="")
     changed(pool, ref)
 

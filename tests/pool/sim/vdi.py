@@ -4,7 +4,7 @@
 import contextlib
 
 from . import chain, clock, nbd_external, sr as srs, vdi_checks
-from .calls import call, not_allowed
+from .calls import call
 from .database import new_uuid
 from .dispatch import construct
 from .errors import ApiError
@@ -315,13 +315,3 @@ for _field in ("name_label", "name_description", "sharable", "read_only", "allow
 def set_on_boot(ctx, self, value):
     with operation(ctx, self, "set_on_boot"):
         ctx.set("VDI", self, on_boot=value)
-
-
-def assert_managed(ctx, vdi):
-    if not ctx.get("VDI", vdi, "managed"):
-        raise ApiError("VDI_NOT_MANAGED", vdi)
-
-
-def require_snapshot(ctx, vdi):
-    if not ctx.get("VDI", vdi, "is_a_snapshot"):
-        raise not_allowed("VDI is not a snapshot: " + vdi)

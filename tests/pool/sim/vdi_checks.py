@@ -24,6 +24,7 @@ FEATURE = {"snapshot": "VDI_SNAPSHOT", "destroy": "VDI_DELETE", "resize": "VDI_R
            "data_destroy": "VDI_CONFIG_CBT", "list_changed_blocks": "VDI_CONFIG_CBT",
            "set_on_boot": "VDI_RESET_ON_BOOT", "mirror": "VDI_MIRROR", "update": "VDI_UPDATE",
            "revert_to": "VDI_REVERT"}
+DURING_UPGRADE = {"destroy", "forget", "update", "generate_config", "force_unlock"}
 LISTED = ["clone", "copy", "resize", "resize_online", "snapshot", "destroy", "forget", "update",
           "generate_config"]
 
@@ -77,6 +78,8 @@ def check_busy(pool, vdi, operation, key):
 def check(pool, vdi, operation, key=None):
     """Raise the first reason why `operation` may not start on the VDI."""
     record = pool.db.record("VDI", vdi)
+    if pool.options["rolling_upgrade"] and operation not in DURING_UPGRADE:
+        raise ApiError("NOT_SUPPORTED_DURING_UPGRADE")
     check_busy(pool, vdi, operation, key)
     if operation == "resize" and not srs.attached_hosts(pool, record["SR"]):
         raise ApiError("SR_HAS_NO_PBDS", record["SR"])

@@ -328,7 +328,8 @@ def free_memory(ctx, host):
     metrics = ctx.get("host", host, "metrics")
     if not ctx.db.has("host_metrics", metrics):
         return 0
-    used = sum(ctx.get("VM", v, "memory_dynamic_max") for v in ctx.get("host", host, "resident_VMs"))
+    used = sum(ctx.get("VM", v, "memory_dynamic_max")
+               for v in ctx.get("host", host, "resident_VMs"))
     return max(0, ctx.get("host_metrics", metrics, "memory_total") - used)
 
 

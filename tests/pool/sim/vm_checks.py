@@ -46,6 +46,10 @@ GUEST_FEATURES = {"clean_shutdown": "feature-shutdown", "clean_reboot": "feature
                   "pool_migrate": "feature-suspend", "migrate_send": "feature-suspend",
                   "changing_VCPUs_live": "feature-vcpu-hotplug"}
 IMMOBILE_OPS = {"suspend", "checkpoint", "pool_migrate", "migrate_send"}
+DURING_UPGRADE = {"start", "start_on", "resume", "resume_on", "suspend", "pause", "unpause",
+                  "clean_shutdown", "clean_reboot", "hard_shutdown", "hard_reboot", "shutdown",
+                  "pool_migrate", "power_state_reset", "update_allowed_operations",
+                  "assert_operation_valid", "metadata_export"}
 LISTED = ["snapshot", "copy", "clone", "revert", "checkpoint", "snapshot_with_quiesce", "start",
           "start_on", "pause", "unpause", "clean_shutdown", "clean_reboot", "hard_shutdown",
           "hard_reboot", "suspend", "resume", "resume_on", "export", "destroy", "provision",
@@ -142,10 +146,14 @@ def disks(pool, record):
 def check_disks(pool, record, operation):
     if operation not in ("snapshot", "checkpoint", "suspend", "pool_migrate", "migrate_send"):
         return
-    if operation == "snapshot" and record["power_state"] == "Halted":
-        pass
     if any(pool.db.get("VDI", v, "on_boot") == "reset" for v in disks(pool, record)):
         raise ApiError("VDI_ON_BOOT_MODE_INCOMPATIBLE_WITH_OPERATION")
+
+
+def check_upgrade(pool, operation):
+    """While hosts differ in version only what moves and stops machines works."""
+    if pool.options["rolling_upgrade"] and operation not in DURING_UPGRADE:
+        raise ApiError("NOT_SUPPORTED_DURING_UPGRADE")
 
 
 def check_devices(pool, vm, record, operation):
@@ -164,6 +172,7 @@ def check_devices(pool, vm, record, operation):
         schedule = record.get("snapshot_schedule", NULL)
         if operation == "make_into_template" and pool.db.has("VMSS", schedule):
             raise ApiError("VM_ASSIGNED_TO_SNAPSHOT_SCHEDULE", vm, schedule)
+    check_upgrade(pool, operation)
     if operation == "create_vtpm" and record.get("VTPMs"):
         raise ApiError("VTPM_MAX_AMOUNT_REACHED", "1")
     if operation == "checkpoint" and pool.db.get("pool", pool.pool_ref(), "restrictions").get(

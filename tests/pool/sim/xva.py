@@ -212,6 +212,10 @@ def receive(request, context, realm, label, work):
         transfer.send_page(request, 403)
         return
     try:
+        if context.pool.options["rolling_upgrade"]:
+            fail_given(request, context, ApiError("NOT_SUPPORTED_DURING_UPGRADE"))
+            transfer.send_page(request, 400)
+            return
         task = context.task_start(request, label)
     except ApiError as error:
         transfer.send_internal_error(request, error)

@@ -71,6 +71,13 @@ int session_open(struct session *session, const struct arguments *arguments)
     return open_context(session);
 }
 
+/* The job of the configuration that --job names; NULL without. */
+static const struct config_job *chosen_job(const struct session *session)
+{
+    const char *name = session->arguments->job;
+    return name != NULL && session->config != NULL ? config_find_job(session->config, name) : NULL;
+}
+
 /* Pool of the configuration that the command line means; NULL with EXIT_OK when it gives URLs. */
 static int choose_pool(const struct session *session, const struct config_pool **ret)
 {
@@ -85,10 +92,12 @@ static int choose_pool(const struct session *session, const struct config_pool *
                                  given->items[0]);
     if (given->count > 1)
         return usage_error("--pool: a name of the configuration stands alone");
-    if (given->count == 1) {
-        *ret = config_find_pool(session->config, given->items[0]);
+    const struct config_job *job = chosen_job(session);
+    const char *name = given->count == 1 ? given->items[0] : job != NULL ? job->pool : NULL;
+    if (name != NULL) {
+        *ret = config_find_pool(session->config, name);
         if (*ret == NULL)
-            return usage_error("--pool %s: the configuration has no such pool", given->items[0]);
+            return usage_error("--pool %s: the configuration has no such pool", name);
         return EXIT_OK;
     }
     if (session->config->pool_count != 1)
@@ -251,10 +260,12 @@ static int choose_repo(const struct session *session, const struct config_reposi
                    ? usage_error("which repository? Give --repo URL, or --config with a repository")
                    : usage_error("--repo %s: not a URL; a folder is written file://%s%s", given,
                                  given[0] == '/' ? "" : "/", given);
-    if (given != NULL) {
-        *ret = config_find_repository(session->config, given);
+    const struct config_job *job = chosen_job(session);
+    const char *name = given != NULL ? given : job != NULL ? job->repository : NULL;
+    if (name != NULL) {
+        *ret = config_find_repository(session->config, name);
         if (*ret == NULL)
-            return usage_error("--repo %s: the configuration has no such repository", given);
+            return usage_error("--repo %s: the configuration has no such repository", name);
     } else if (session->config->repository_count == 1) {
         *ret = &session->config->repositories[0];
     } else {

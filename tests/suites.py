@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,9 +102,9 @@ def verdict(count, status):
 class Runner:
     """Runs suites, keeps their logs and sums up their outcome."""
 
-    def __init__(self, build_root, keep_going_env):
+    def __init__(self, build_root, env):
         self.root = build_root
-        self.env = keep_going_env
+        self.env = env
         self.total = Count()
         self.failures = []
         self.built = {}
@@ -252,7 +253,7 @@ def suite_pool(runner, _options):
     python_tests(runner, "pool", [None], 600)
     compare = os.path.join(SOURCE, "tests", "pool", "compare.py")
     if os.path.exists(compare):
-        runner.program("pool compare", [PYTHON, compare, "--min", "95"], None, 600,
+        runner.program("pool comparison", [PYTHON, compare, "--min", "95"], None, 600,
                        {"XVSA_SHARED": SHARED})
 
 
@@ -267,9 +268,14 @@ def suite_faults(runner, options):
         python_tests(runner, "faults", ["gcc"], 900)
 
 
-def suite_format(runner, _options):
-    """What the library writes, checked by the independent reader of the format."""
-    python_tests(runner, "reader", ["gcc"], 600)
+def suite_others(runner, _options):
+    """Every other folder of tests with test_*.py, such as the independent reader of the format."""
+    known = ("pool", "integration", "faults")
+    for folder in sorted(os.listdir(os.path.join(SOURCE, "tests"))):
+        path = os.path.join(SOURCE, "tests", folder)
+        if folder not in known and os.path.isdir(path) and any(
+                re.fullmatch(r"test_\w+\.py", name) for name in os.listdir(path)):
+            python_tests(runner, folder, ["gcc"], 600)
 
 
 def suite_gates(runner, _options):
@@ -292,6 +298,17 @@ def suite_examples(runner, options):
         return
     runner.program("example quickstart", [program, "--check", "--build", folder], count_lines, 600,
                    {"XVSA_SHARED": SHARED})
+
+
+def suite_conversations(runner, _options):
+    """What the suites before said to simulated pools, held against the published data model."""
+    checked = os.path.join(SOURCE, "tests", "pool", "poolsim-checked")
+    if not os.path.exists(os.path.join(SHARED, "tools", "xapi_check.py")):
+        print("skip conversations: the checker is not among the shared test material", flush=True)
+        return
+    if os.listdir(runner.env["XVSA_CHECK_DIR"]):
+        runner.program("conversations", [PYTHON, checked, "--judge",
+                                         runner.env["XVSA_CHECK_DIR"]], None, 300)
 
 
 SUITES = {name[6:]: function for name, function in list(globals().items())
@@ -329,6 +346,10 @@ def main():
     environment = {**os.environ, **SANITIZERS, "LC_ALL": "C.UTF-8",
                    "PYTHONDONTWRITEBYTECODE": "1", "NINJA_STATUS": "[%f/%t] "}
     begin = time.monotonic()
+    conversations = os.path.join(os.path.abspath(options.build), "conversations")
+    shutil.rmtree(conversations, ignore_errors=True)
+    os.makedirs(conversations)
+    environment["XVSA_CHECK_DIR"] = conversations
     runner = Runner(os.path.abspath(options.build), environment)
     for name in options.suites or SUITES:
         SUITES[name](runner, options)

@@ -342,5 +342,6 @@ def same_bytes(screen, left, right):
 def figures(report):
     """One line of figures of a job's report."""
     summary = report["summary"]
-    return (f"{size_text(summary['bytes_read'])} read, {size_text(summary['bytes_stored'])} stored, "
-            f"{summary['elapsed_ms'] / 1000:.1f} s")
+    seconds = (report["ended_ms"] - report["started_ms"]) / 1000
+    return (f"{size_text(summary['bytes_read'])} read, {size_text(summary['bytes_stored'])} "
+            f"written, {seconds:.1f} s")

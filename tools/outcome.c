@@ -117,25 +117,36 @@ static void print_error(const json_t *owner)
         say("  failed: %s (%s)\n", text_of(error, "message"), text_of(error, "code"));
 }
 
+/* Bytes of a disk that were moved in a way, "" when the report does not know it. */
+static const char *moved_text(const json_t *disk, const char *key, char buffer[TEXT_SIZE])
+{
+    const json_t *bytes = json_object_get(disk, "bytes");
+    if (json_object_get(bytes, key) == NULL)
+        return "";
+    return size_text((uint64_t)number_of(bytes, key), buffer);
+}
+
 static void print_report_disks(const json_t *disks)
 {
-    static const char *const titles[] = {"  DISK", "MODE",  "PROXY",  "TRANSPORT",
-                                         ">SIZE",  ">READ", ">STORED"};
+    static const char *const titles[] = {"  DISK", "STATE", "MODE",    "PROXY",   "TRANSPORT",
+                                         ">SIZE",  ">READ", ">STORED", ">WRITTEN"};
     struct table *table = table_new(titles, COUNT(titles));
     size_t index;
     json_t *disk;
     json_array_foreach(disks, index, disk)
     {
         char device[TEXT_SIZE], size[TEXT_SIZE], read[TEXT_SIZE], stored[TEXT_SIZE];
+        char written[TEXT_SIZE];
         snprintf(device, sizeof device, "  %s", text_of(disk, "device"));
-        const char *mode = text_of(disk, "mode");
         const char *const cells[] = {device,
-                                     mode[0] != '\0' ? mode : text_of(disk, "action"),
+                                     text_of(disk, "state"),
+                                     text_of(disk, "mode"),
                                      text_of(disk, "proxy"),
                                      text_of(disk, "transport"),
                                      size_text((uint64_t)number_of(disk, "size"), size),
-                                     size_text((uint64_t)number_of(disk, "bytes_read"), read),
-                                     size_text((uint64_t)number_of(disk, "bytes_stored"), stored)};
+                                     moved_text(disk, "read", read),
+                                     moved_text(disk, "stored", stored),
+                                     moved_text(disk, "written", written)};
         table_add(table, cells);
     }
     table_print(table);
@@ -144,8 +155,13 @@ static void print_report_disks(const json_t *disks)
 static void print_report_vm(const json_t *vm)
 {
     const char *new_name = text_of(vm, "new_name");
-    say("\n%s (%s): %s%s%s\n", text_of(vm, "name"), text_of(vm, "uuid"), text_of(vm, "state"),
-        new_name[0] != '\0' ? ", now " : "", new_name);
+    const char *point = text_of(json_object_get(vm, "point"), "id");
+    say("\n%s (%s): %s", text_of(vm, "name"), text_of(vm, "uuid"), text_of(vm, "state"));
+    if (new_name[0] != '\0')
+        say(", now \"%s\" (%s)", new_name, text_of(vm, "new_uuid"));
+    else if (point[0] != '\0')
+        say(", restore point %s", point);
+    say("\n");
     print_error(vm);
     print_report_disks(json_object_get(vm, "disks"));
     print_reasons(json_object_get(vm, "reasons"), "  ");
@@ -153,18 +169,37 @@ static void print_report_vm(const json_t *vm)
     print_named_reasons(json_object_get(vm, "vifs"), "interface");
 }
 
+static void print_verified(const json_t *report)
+{
+    const json_t *verified = json_object_get(report, "verified");
+    char bytes[TEXT_SIZE];
+    say("%lld restore points, %lld objects, %lld chunks, %s: %lld faults\n",
+        (long long)number_of(verified, "points"), (long long)number_of(verified, "objects"),
+        (long long)number_of(verified, "chunks"),
+        size_text((uint64_t)number_of(verified, "bytes"), bytes),
+        (long long)number_of(verified, "faults"));
+    size_t index;
+    json_t *fault;
+    json_array_foreach(json_object_get(report, "faults"), index, fault)
+        say("damaged: %s\n", text_of(fault, "message"));
+}
+
 void print_report(const json_t *report)
 {
     const json_t *summary = json_object_get(report, "summary");
     char read[TEXT_SIZE], stored[TEXT_SIZE], took[TEXT_SIZE];
-    say("%s %s: %s read, %s stored, took %s\n", text_of(report, "type"), text_of(report, "state"),
-        size_text((uint64_t)number_of(summary, "bytes_read"), read),
-        size_text((uint64_t)number_of(summary, "bytes_stored"), stored),
-        duration_text(number_of(summary, "elapsed_ms"), took));
+    duration_text(number_of(report, "ended_ms") - number_of(report, "started_ms"), took);
+    say("%s %s, took %s", text_of(report, "type"), text_of(report, "state"), took);
+    if (json_object_get(report, "verified") != NULL) {
+        say("\n");
+        print_verified(report);
+        return;
+    }
+    say(": %s read, %s stored\n", size_text((uint64_t)number_of(summary, "bytes_read"), read),
+        size_text((uint64_t)number_of(summary, "bytes_stored"), stored));
     size_t index;
     json_t *vm;
     json_array_foreach(json_object_get(report, "vms"), index, vm) print_report_vm(vm);
-    print_reasons(json_object_get(report, "reasons"), "");
 }
 
 static char *reason_line(const json_t *event, const char *vm)
@@ -181,12 +216,20 @@ static char *reason_line(const json_t *event, const char *vm)
     return length < 0 ? NULL : line;
 }
 
+static char *fault_line(const json_t *fault)
+{
+    char *line = NULL;
+    return asprintf(&line, "damaged: %s", text_of(fault, "message")) < 0 ? NULL : line;
+}
+
 char *event_line(const json_t *event)
 {
     const char *type = text_of(event, "type");
     const char *vm = text_of(json_object_get(event, "vm"), "name");
     if (strcmp(type, "reason") == 0)
         return reason_line(event, vm);
+    if (strcmp(type, "fault") == 0)
+        return fault_line(json_object_get(event, "fault"));
     if (strcmp(type, "vm_started") != 0 && strcmp(type, "vm_finished") != 0)
         return NULL;
     const char *state = text_of(event, "state");

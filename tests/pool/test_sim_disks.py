@@ -164,10 +164,13 @@ class Devices(PoolCase):
         self.assertEqual(self.x.fails("VBD.destroy", vbd)[0], "OPERATION_NOT_ALLOWED")
         path = self.sim("disk/path", vdi=self.x("VDI.get_uuid", snapshot))["path"]
         self.assertEqual(os.path.getsize(path), 16 << 20)
+        device = os.path.join(self.ready["guests"], self.x("VM.get_uuid", vm), "xvdb")
+        self.assertEqual(os.path.realpath(device), os.path.realpath(path))
         self.sim("vbd/refuse-detach", vbd=vbd)
         self.assertEqual(self.x.fails("VBD.unplug", vbd)[0], "DEVICE_DETACH_REJECTED")
         self.sim("vbd/refuse-detach", vbd=vbd, refuse=False)
         self.x("VBD.unplug", vbd)
+        self.assertFalse(os.path.lexists(device))
         self.x("VBD.destroy", vbd)
         self.x("VDI.destroy", snapshot)
 

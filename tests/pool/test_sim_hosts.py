@@ -2,7 +2,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Tests of the pool simulator: bulk transfers, members and their failures, TLS."""
 
+import base64
 import os
+import socket
+import struct
 import threading
 import time
 import unittest
@@ -80,7 +83,90 @@ class Transfers(PoolCase):
         self.assertEqual(self.sim("made", originator="maker", leftovers=True)["entries"], [])
 
 
+class Nbd(PoolCase):
+    @classmethod
+    def change(cls, data):
+        data["networks"][0]["purpose"] = ["insecure_nbd"]
+
+    def connect(self, entry):
+        """A connection in transmission, and the export's size; ConnectionError when refused."""
+        sock = socket.create_connection((entry["address"], int(entry["port"])), timeout=10)
+        self.addCleanup(sock.close)
+        stream = sock.makefile("rwb")
+        if stream.read(18) != b"NBDMAGICIHAVEOPT\0\1":
+            raise ConnectionError
+        name = entry["exportname"].encode()
+        stream.write(struct.pack(">I8sII", 1, b"IHAVEOPT", 1, len(name)) + name)
+        stream.flush()
+        reply = stream.read(134)
+        if len(reply) < 134:
+            raise ConnectionError
+        return sock, stream, struct.unpack(">QH", reply[:10])
+
+    def test_export(self):
+        vdi = self.disks(self.x.named("VM", "archive"))["0"]
+        snapshot = self.x("VDI.snapshot", vdi)
+        entries = self.x("VDI.get_nbd_info", snapshot)
+        self.assertEqual([e["address"] for e in entries], ["127.0.0.1", "127.0.0.2"])
+        sock, stream, (size, flags) = self.connect(entries[1])
+        self.assertEqual((size, flags), (16 << 20, 3))
+        stream.write(struct.pack(">IHHQQI", 0x25609513, 0, 0, 7, 512, 4096))
+        stream.flush()
+        self.assertEqual(struct.unpack(">IIQ", stream.read(16)), (0x67446698, 0, 7))
+        data = base64.b64decode(self.sim("disk/read", vdi=self.x("VDI.get_uuid", snapshot),
+                                         offset=512, length=4096)["data"])
+        self.assertEqual(stream.read(4096), data)
+        (vbd,) = self.x("VDI.get_VBDs", snapshot)
+        dom0 = self.x("VBD.get_VM", vbd)
+        self.assertEqual(self.x("VM.get_resident_on", dom0), self.x.named("host", "host2"))
+        self.assertEqual(self.x.fails("VDI.destroy", snapshot)[0], "VDI_IN_USE")
+        sock.close()
+        stream.close()
+        for _ in range(100):
+            if not self.x("VDI.get_VBDs", snapshot):
+                break
+            time.sleep(0.02)
+        self.x("VDI.destroy", snapshot)
+
+    def test_refused(self):
+        vdi = self.disks(self.x.named("VM", "archive"))["0"]
+        entry = self.x("VDI.get_nbd_info", vdi)[0]
+        with self.assertRaises(ConnectionError):
+            self.connect({**entry, "exportname": entry["exportname"] + "x"})
+        network = self.x("network.get_all")[0]
+        self.assertEqual(self.x.fails("network.add_purpose", network, "nbd")[0],
+                         "NETWORK_INCOMPATIBLE_PURPOSES")
+
+
 class Hosts(PoolCase):
+    def test_call_ends_with_its_coordinator(self):
+        vm = self.x.named("VM", "db")
+        self.sim("fault/add", method="SM.vdi_snapshot", nth=2, delay=0.5)
+        before = len(self.x("VM.get_all"))
+        task = self.x("Async.VM.snapshot", vm, "unfinished")
+        time.sleep(0.2)
+        self.sim("host/toolstack", seconds=0.1)
+        time.sleep(0.6)
+        again = Client(self.ready["coordinator"], originator="again")
+        self.assertEqual(again.fails("task.get_record", task)[0], "HANDLE_INVALID")
+        self.assertEqual(len(again("VM.get_all")), before)
+        self.assertEqual(again("VM.get_current_operations", vm), {})
+        left = [v for v in again("VDI.get_snapshots", self.disks_of(again, vm)["0"])]
+        self.assertEqual(len(left), 1)
+        again("VDI.destroy", left[0])
+
+    def disks_of(self, client, vm):
+        self.x = client
+        return self.disks(vm)
+
+    def test_rolling_upgrade(self):
+        self.sim("option", name="rolling_upgrade", value=True)
+        vm = self.x.named("VM", "archive")
+        self.assertEqual(self.x.fails("VM.snapshot", vm, "s"), ["NOT_SUPPORTED_DURING_UPGRADE"])
+        self.assertEqual(self.x.fails("VDI.enable_cbt", self.disks(vm)["0"]),
+                         ["NOT_SUPPORTED_DURING_UPGRADE"])
+        self.sim("option", name="rolling_upgrade", value=False)
+
     def test_slave(self):
         client = Client(self.ready["hosts"][1]["url"], login=False)
         with self.assertRaises(XenError) as caught:

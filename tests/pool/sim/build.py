@@ -6,7 +6,7 @@ import random
 
 from . import power, session as sessions, sr as srs, vbd, vdi as vdis, vdi_checks, vif, vm_checks
 from .errors import ScenarioError
-from .model import NULL, api_minor
+from .model import NULL, api_minor, product_of
 from .pool import Host
 from .vm import new_metrics
 
@@ -82,14 +82,13 @@ def add_host(pool, plan):
                                          "memory_free": plan["memory"] // 2})
     version = pool.options["version"]
     short = ".".join(version.split(".")[:2]) if version[0].isdigit() else version
-    product = "8.3.0" if pool.newer("22.0.0") else "8.2.0"
     ref = db.create("host", {
         "uuid": plan["uuid"], "name_label": plan["name"], "hostname": plan["name"],
         "name_description": "Simulated host", "metrics": metrics, "enabled": True,
         "address": plan["address"], "API_version_major": 2,
         "API_version_minor": api_minor(version), "API_version_vendor": "XenSource",
         "software_version": {
-            "product_brand": "XCP-ng", "product_version": product, "platform_version": "3.4.0",
+            "product_brand": "XCP-ng", "product_version": product_of(version), "platform_version": "3.4.0",
             "xapi": short, "xapi_build": version, "build_number": "simulator",
             "date": "20240711T00:00:00Z", "hostname": plan["name"]},
         "edition": "xcp-ng", "sched_policy": "credit",

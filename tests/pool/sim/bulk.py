@@ -13,6 +13,9 @@ from .errors import ApiError, CutConnection
 from .model import NULL
 
 
+NEARLY_FULL = 1 << 30  # an SR with less room is looked at before each write
+
+
 class Attachment:
     """A disk attached to a control domain; detach() may be called from any thread."""
 
@@ -27,7 +30,7 @@ class Attachment:
         pool = self.pool
         with pool.lock:
             sr = pool.db.get("VDI", self.vdi, "SR")
-            if pool.filled.get(sr):
+            if pool.filled.get(sr) or srs.free_space(pool, sr) < NEARLY_FULL:
                 srs.update_space(pool, sr)
                 if srs.free_space(pool, sr) < len(data):
                     raise OSError(28, os.strerror(28))

@@ -390,6 +390,24 @@ def record_delete(control, cls, name):
         control.pool.db.delete(cls, control.find(cls, name))
 
 
+@action("vdi/rescan")
+def vdi_rescan(control, vdi):
+    """A scan lost and found the disk: same uuid, new reference, what only XenAPI knew is gone."""
+    pool = control.pool
+    with pool.lock:
+        old = control.find("VDI", vdi)
+        record = dict(pool.db.record("VDI", old))
+        vbds = list(record["VBDs"])
+        record.update(other_config={}, tags=[], xenstore_data={}, current_operations={},
+                      snapshot_of=NULL)
+        pool.db.delete("VDI", old)
+        new = pool.db.create("VDI", record)
+        for vbd in vbds:
+            pool.db.set("VBD", vbd, "VDI", new)
+        pool.refresh_vdi(new)
+        return {"ref": new}
+
+
 @action("vbd/refuse-detach")
 def refuse_detach(control, vbd, refuse=True):
     with control.pool.lock:

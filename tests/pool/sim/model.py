@@ -20,6 +20,10 @@ ROLE_NAMES = {
     "ro": "read-only", "vo": "vm-operator", "va": "vm-admin", "vp": "vm-power-admin",
     "po": "pool-operator", "pa": "pool-admin",
 }
+# Products by the release of their API, oldest first.
+PRODUCTS = [("6.5.0", "creedence"), ("7.0.0", "dundee"), ("7.1.0", "ely"), ("7.2.0", "falcon"),
+            ("7.3.0", "inverness"), ("7.4.0", "jura"), ("7.5.0", "kolkata"), ("7.6.0", "lima"),
+            ("8.0.0", "naples"), ("8.1.0", "quebec"), ("8.2.0", "stockholm"), ("8.3.0", "22.20.0")]
 NO_ASYNC = {"session", "event", "task", "data_source", "blob"}
 
 
@@ -31,6 +35,15 @@ def release_key(name):
     if not numbers:
         raise ValueError("unknown release %r" % name)
     return tuple([1] + numbers)
+
+
+def product_of(version):
+    """product_version that a server of this version reports."""
+    found = PRODUCTS[0][0]
+    for product, release in PRODUCTS:
+        if release_key(version) >= release_key(release):
+            found = product
+    return found
 
 
 def api_minor(version):

@@ -20,7 +20,7 @@ class HostHandler:
                 handler(request, self.host)
                 return
         if request.method == "POST":
-            if request.path.startswith("/jsonrpc"):
+            if request.path.startswith("/jsonrpc") and self.pool.newer("falcon"):
                 self.json(request)
             else:
                 self.xml(request)

@@ -11,7 +11,7 @@ import random
 import re
 
 from .errors import ScenarioError
-from .model import ROLES, ROLE_NAMES
+from .model import ROLES, ROLE_NAMES, release_key
 from .pool import DEFAULTS
 from .sr import ALL_TYPES
 
@@ -141,6 +141,10 @@ def check_options(options):
         fits = isinstance(value, wanted) or (wanted is float and isinstance(value, int))
         if not fits or (isinstance(value, bool) and wanted is not bool):
             raise ScenarioError("options: %r must be %s, not %r" % (key, wanted.__name__, value))
+    try:
+        release_key(options.get("version", "rio"))
+    except ValueError as error:
+        raise ScenarioError("options: 'version': %s" % error) from error
     if options.get("nbd", "python") not in ("python", "nbdkit", "qemu-nbd", "off"):
         raise ScenarioError("options: 'nbd' must be python, nbdkit, qemu-nbd or off")
     return options

@@ -119,7 +119,7 @@ def nbd_addresses(pool, host):
         record = pool.db.record("PIF", pif)
         if not record["currently_attached"] or not pool.db.has("network", record["network"]):
             continue
-        purpose = pool.db.get("network", record["network"], "purpose")
+        purpose = pool.db.record("network", record["network"]).get("purpose", ())
         if "nbd" in purpose or "insecure_nbd" in purpose:
             found += [record["IP"]] if record["IP"] else []
             found += [a.partition("/")[0] for a in record["IPv6"] if a]
@@ -130,7 +130,7 @@ def nbd_purpose(pool):
     """What the daemon learns from the pool: "nbd", "insecure_nbd", "both" or None."""
     kinds = set()
     for row in pool.db.tables["network"].values():
-        kinds |= {p for p in row.values["purpose"] if p in ("nbd", "insecure_nbd")}
+        kinds |= {p for p in row.values.get("purpose", ()) if p in ("nbd", "insecure_nbd")}
     return "both" if len(kinds) == 2 else kinds.pop() if kinds else None
 
 

@@ -61,7 +61,7 @@ def create(ctx, args):
     values.setdefault("generation_id", "")
     values["metrics"] = new_metrics(ctx.pool, values)
     values["domid"] = -1
-    if ctx.pool.db.get("pool", ctx.pool.pool_ref(), "policy_no_vendor_device"):
+    if ctx.db.record("pool", ctx.pool.pool_ref()).get("policy_no_vendor_device"):
         values.setdefault("has_vendor_device", False)
     ref = ctx.db.create("VM", values)
     ctx.pool.refresh_vm(ref)
@@ -71,7 +71,7 @@ def create(ctx, args):
 @call("VM.destroy")
 def destroy(ctx, self):
     record = ctx.db.record("VM", self)
-    if record["is_default_template"] or record["other_config"].get("default_template") == "true":
+    if record.get("is_default_template") or record["other_config"].get("default_template") == "true":
         raise ApiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE", self)
     with held(ctx, self, "destroy"):
         for child in list(record["children"]):

@@ -76,7 +76,7 @@ def metadata_xml(pool, request):
         dom0 = request.query.get("include_dom0", "true") == "true"
         for vm in pool.db.refs("VM"):
             record = pool.db.record("VM", vm)
-            if not record["is_default_template"] and (dom0 or not record["is_control_domain"]):
+            if not record.get("is_default_template") and (dom0 or not record["is_control_domain"]):
                 collector.add_vm(vm, snapshots)
     else:
         vm = find_vm(pool, request)

@@ -23,6 +23,10 @@ int xv_record_set_tag(struct xv_client *client, const char *class_name, const ch
                       const char *key, const char *value, const struct xv_call *call,
                       xvsa_error **error) XV_MUST_CHECK;
 
+/* Takes other_config[key] away; what is gone is success. */
+int xv_record_unset_tag(struct xv_client *client, const char *class_name, const char *ref,
+                        const char *key, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+
 /* VM.snapshot with a name that is unique to the tag, so that a snapshot whose answer was lost is found.
  * skip: VDI references to leave out (older servers: their snapshots are destroyed afterwards). The
  * snapshot VM and its disks' VDIs are tagged. *ret_ref is the snapshot VM's reference. */

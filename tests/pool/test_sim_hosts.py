@@ -247,6 +247,23 @@ class Hosts(PoolCase):
         self.assertEqual(len(done), 1)
 
 
+class HighAvailability(PoolCase):
+    options = {"ha_failover": 0.2}
+
+    def test_election(self):
+        self.assertTrue(self.x("pool.get_ha_enabled", self.x("pool.get_all")[0]))
+        self.sim("host/kill", host="host1")
+        for _ in range(100):
+            try:
+                client = Client(self.ready["hosts"][1]["url"])
+                break
+            except XenError as error:
+                self.assertEqual(error.code, "HOST_IS_SLAVE")
+                time.sleep(0.05)
+        self.assertEqual(client("pool.get_master", client("pool.get_all")[0]),
+                         client.named("host", "host2"))
+
+
 class Tls(PoolCase):
     tls = True
 

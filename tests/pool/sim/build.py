@@ -35,6 +35,7 @@ def build(pool, plan):
         db.set("pool", pool_ref, "master", next(iter(hosts.values())))
         networks = {n["name"]: add_network(pool, n, hosts) for n in plan["networks"]}
         repositories = {s["name"]: add_sr(pool, s, hosts) for s in plan["srs"]}
+        db.set("pool", pool_ref, "ha_enabled", pool.options["ha_failover"] > 0)
         choose_default_sr(pool, pool_ref, plan, repositories)
         add_users(pool, plan["users"])
         disks = {}

@@ -75,12 +75,21 @@ def die(pool, host):
             power.mark_crashed(pool, pool.db.record("VBD", vbd))
     if host.ref == pool.coordinator():
         pool.epoch += 1
+        if pool.options["ha_failover"] > 0:
+            pool.later(pool.options["ha_failover"], lambda: elect(pool))
     delay = pool.options["host_dead_after"]
     if host.ref != pool.coordinator():
         if delay > 0:
             pool.later(delay, lambda: notice_death(pool, host))
         else:
             notice_death(pool, host)
+
+
+def elect(pool):
+    """High availability: the first live member takes over from a dead coordinator."""
+    alive = [h for h in pool.hosts.values() if h.alive]
+    if alive and not pool.hosts[pool.coordinator()].alive:
+        move_coordinator(pool, alive[0])
 
 
 def notice_death(pool, host):

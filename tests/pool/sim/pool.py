@@ -40,11 +40,16 @@ DEFAULTS = {
     "event_batch": 0.05,         # seconds changes are gathered before event.from answers
     "pending_limit": 100,        # threads waiting for locks before TOO_MANY_PENDING_TASKS
     "host_dead_after": 0.0,      # seconds from a host's death until the coordinator notices
+    "ha_failover": 0.0,          # seconds until another member takes over; 0: no high availability
     "hot_unplug_delay": 0.0,     # seconds a closed NBD or HTTP attachment lingers
     "data_destroy_wait": 0.2,    # seconds data_destroy waits for VBDs to go (4 on a real server)
     "time_scale": 1.0,
     "rolling_upgrade": False,    # hosts of different versions: most operations are refused
 }
+
+
+# Rows the server makes on its own account while it executes a client's call.
+SERVERS_OWN = {"VM_metrics", "VM_guest_metrics"}
 
 
 class Host:
@@ -179,7 +184,7 @@ class Pool:
             raise CutConnection()
 
     def _created(self, row):
-        if self.originator is None:
+        if self.originator is None or row.cls in SERVERS_OWN:
             return
         self.made.append({"originator": self.originator, "method": self.local.method,
                           "class": row.cls, "ref": row.ref, "uuid": row.values.get("uuid"),
@@ -266,8 +271,10 @@ class Pool:
 
     def message(self, name, priority, cls, obj_uuid, body):
         """Raise an alert; alerts have an event generation of their own."""
-        ref = self.db.create("message", {
-            "name": name, "priority": priority, "cls": cls, "obj_uuid": obj_uuid,
-            "timestamp": clock.text(), "body": body})
+        maker = self.originator if getattr(self.local, "method", "") == "message.create" else None
+        with self.acting_as(maker, "message.create"):
+            ref = self.db.create("message", {
+                "name": name, "priority": priority, "cls": cls, "obj_uuid": obj_uuid,
+                "timestamp": clock.text(), "body": body})
         self.messages_generation += 1
         return ref

@@ -20,6 +20,8 @@ static const struct {
     ROW(BASE_POINT_GONE, WARNING, "the base restore point was deleted meanwhile: all was read"),
     ROW(CBT_BASE_GONE, WARNING,
         "the snapshot of the base point is not in the pool any more: all was read and compared"),
+    ROW(CBT_BASE_NOT_KEPT, WARNING,
+        "the snapshot could not be reduced to its tracking data and was removed: the next backup reads all"),
     ROW(CBT_DISABLED_BY_POLICY, INFO, "the job does not use changed block tracking"),
     ROW(CBT_ENABLED, INFO, "changed block tracking was switched on: the next backup profits from it"),
     ROW(CBT_ENABLE_FAILED, WARNING, "changed block tracking could not be switched on"),

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Restore of one VM as a new one. Until it is completed everything made carries the job's tag and is
+ * removed on failure, or by the janitor.
+ */
+#include "job/restore.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "job/metadata.h"
+
+static int make_vm(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_vm_run *run = restore->run;
+    const json_t *saved = json_object_get(run->plan->metadata, "vm");
+    int rc = xv_metadata_value(saved, &restore->record, error);
+    if (rc == 0)
+        rc = xv_run_intend(run, "restore", error);
+    if (rc == 0)
+        rc = xv_vm_create(restore->client, restore->record, run->plan->new_name, run->tag, call,
+                          &restore->vm_ref, error);
+    return rc;
+}
+
+static const char *find_vdi(const struct xv_restore *restore, const char *uuid)
+{
+    for (size_t i = 0; i < restore->run->disk_count; i++) {
+        if (uuid != NULL && strcmp(restore->run->disks[i].plan->vdi_uuid, uuid) == 0)
+            return restore->vdi_refs[i];
+    }
+    return NULL;
+}
+
+/* Disks that the point has not (skipped ones) are left out; CD drives come back empty. */
+static int make_vbds(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    const json_t *vbds = json_object_get(restore->run->plan->metadata, "vbds");
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < json_array_size(vbds); i++) {
+        const json_t *saved = json_array_get(vbds, i);
+        const json_t *record = json_object_get(saved, "record");
+        const char *type = json_string_value(json_object_get(record, "type"));
+        const char *vdi_ref = find_vdi(restore, json_string_value(json_object_get(saved, "vdi")));
+        bool is_disk = type != NULL && strcmp(type, "Disk") == 0;
+        if (is_disk && vdi_ref == NULL)
+            continue;
+        struct xv_value *value = NULL;
+        rc = xv_metadata_value(record, &value, error);
+        if (rc == 0)
+            rc = xv_vbd_create(restore->client, restore->vm_ref, is_disk ? vdi_ref : NULL, value, call,
+                               error);
+        xv_value_free(value);
+    }
+    return rc;
+}
+
+static int make_vifs(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    const struct xv_plan_vm *plan = restore->run->plan;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < plan->vif_count; i++) {
+        const struct xv_plan_vif *vif = &plan->vifs[i];
+        if (vif->network == NULL)
+            continue;
+        struct xv_value *value = NULL;
+        rc = xv_metadata_value(vif->saved, &value, error);
+        if (rc == 0)
+            rc = xv_vif_create(restore->client, restore->vm_ref, vif->network->ref, vif->mac, value,
+                               call, error);
+        xv_value_free(value);
+    }
+    return rc;
+}
+
+static int note_warnings(struct xv_vm_run *run, const char *text, xvsa_error **error)
+{
+    json_t *warnings = text == NULL ? NULL : json_loads(text, 0, NULL);
+    int rc = 0;
+    if (json_array_size(warnings) > 0) {
+        char *list = json_dumps(warnings, JSON_COMPACT);
+        rc = xv_run_reason(run, NULL, error, XV_REASON_VM_PART_NOT_RESTORED, "%s",
+                           list == NULL ? "" : list);
+        free(list);
+    }
+    json_decref(warnings);
+    return rc;
+}
+
+static int read_uuid(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_value *record = NULL;
+    int rc = xv_record_get(restore->client, "VM", restore->vm_ref, call, &record, error);
+    if (rc != 0)
+        return rc;
+    char *uuid = strdup(xv_value_get_string(record, "uuid", ""));
+    xv_value_free(record);
+    if (uuid == NULL)
+        return xv_fail_memory(error);
+    pthread_mutex_lock(&restore->run->job->lock);
+    restore->run->new_uuid = uuid;
+    pthread_mutex_unlock(&restore->run->job->lock);
+    return 0;
+}
+
+/* The VM becomes the user's when its tag goes; what the disks carry from then on is taken off after. */
+static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_vm_run *run = restore->run;
+    char *warnings = NULL;
+    int rc = read_uuid(restore, call, error);
+    if (rc == 0)
+        rc = xv_vm_complete(restore->client, restore->vm_ref, restore->record, run->plan->new_name, call,
+                            &warnings, error);
+    if (rc == 0)
+        rc = note_warnings(run, warnings, error);
+    free(warnings);
+    restore->completed = rc == 0;
+    return rc;
+}
+
+/* True when nothing of ours is left on the finished VM's disks. */
+static bool release_disks(struct xv_restore *restore)
+{
+    const struct xv_call call = xv_run_cleanup_call();
+    bool clean = true;
+    for (size_t i = 0; i < restore->run->disk_count; i++) {
+        xvsa_error *error = NULL;
+        if (restore->vdi_refs[i] == NULL)
+            continue;
+        if (xv_record_unset_tag(restore->client, "VDI", restore->vdi_refs[i], XV_TAG_KEY, &call,
+                                &error) != 0) {
+            clean = false;
+            xv_run_note(restore->run, NULL, XV_REASON_CLEANUP_PENDING, "%s",
+                        xvsa_error_message(error));
+        }
+        xvsa_error_unref(error);
+    }
+    return clean;
+}
+
+static bool has_tag(void *user, const char *tag)
+{
+    return strcmp(user, tag) == 0;
+}
+
+/* Everything that was made goes, also what an answer that was lost made. */
+static bool undo(struct xv_restore *restore)
+{
+    const struct xv_call call = xv_run_cleanup_call();
+    size_t removed = 0;
+    size_t left = 0;
+    xvsa_error *error = NULL;
+    int rc = 0;
+    if (restore->vm_ref != NULL)
+        rc = xv_vm_destroy(restore->client, restore->vm_ref, &call, &error);
+    if (rc == 0)
+        rc = xv_leftovers_remove(restore->client, has_tag, restore->run->tag, NULL, 0, &call, &removed,
+                                 &left, &error);
+    if (rc != 0 || left > 0)
+        xv_run_note(restore->run, NULL, XV_REASON_CLEANUP_PENDING, "%s",
+                    error == NULL ? "objects are left" : xvsa_error_message(error));
+    xvsa_error_unref(error);
+    return rc == 0 && left == 0;
+}
+
+static int restore_vm(struct xv_restore *restore, xvsa_error **error)
+{
+    const struct xv_call call = xv_run_call(restore->run);
+    int rc = make_vm(restore, &call, error);
+    if (rc == 0)
+        rc = xv_disks_run(restore->run, xv_restore_disk, NULL, NULL, error);
+    if (rc == 0)
+        rc = make_vbds(restore, &call, error);
+    if (rc == 0)
+        rc = make_vifs(restore, &call, error);
+    if (rc == 0)
+        rc = complete(restore, &call, error);
+    return rc;
+}
+
+int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
+{
+    struct xv_restore restore = {
+        .run = run,
+        .client = xv_pool_client(run->job->plan->pool),
+        .vdi_refs = calloc(run->disk_count + 1, sizeof(char *)),
+    };
+    if (restore.vdi_refs == NULL)
+        return xv_fail_memory(error);
+    run->work = &restore;
+    int rc = restore_vm(&restore, error);
+    if (run->intent != 0)
+        xv_run_settle(run, restore.completed ? release_disks(&restore) : undo(&restore));
+    for (size_t i = 0; i < run->disk_count; i++)
+        free(restore.vdi_refs[i]);
+    free(restore.vdi_refs);
+    free(restore.vm_ref);
+    xv_value_free(restore.record);
+    run->work = NULL;
+    return rc;
+}

@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "job/transfer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "job/thread.h"
+
+#define BLOCKS_LEAST 16u
+#define BLOCKS_MOST  256u
+
+/* A disk's part of the stream: what its blocks have as owner. A feed that failed stays listed until the
+ * pipeline goes, for blocks of it may wait in the queue. */
+struct feed {
+    struct feed *next;
+    struct xv_intake *intake;
+    struct xv_disk_writer *writer;
+    uint64_t expected; /* bytes */
+    uint64_t done;     /* bytes, discarded ones included */
+    unsigned active;   /* workers that use the writer now */
+    bool stopped;
+    int rc;
+    xvsa_error *error;
+};
+
+struct xv_intake {
+    struct xv_pipeline *pipeline;
+    struct xv_session *session;
+    xvsa_cancel *cancel;
+    struct xv_packer **packers; /* one for each worker, made by it */
+};
+
+struct worker {
+    struct xv_pipeline *pipeline;
+    pthread_t thread;
+    uint32_t index;
+};
+
+struct xv_pipeline {
+    struct xv_block_queue *queue;
+    struct worker *workers;
+    uint32_t count;
+    atomic_uint_fast64_t *done;
+    atomic_uint_fast64_t idle_ns, cpu_ns, put_ns;
+    pthread_mutex_t lock; /* guards the feeds and failed */
+    pthread_cond_t changed;
+    struct feed *failed;
+};
+
+static uint64_t read_clock(clockid_t id)
+{
+    struct timespec now;
+    clock_gettime(id, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static bool enter(struct xv_pipeline *pipeline, struct feed *feed)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    bool go = !feed->stopped;
+    if (go)
+        feed->active++;
+    pthread_mutex_unlock(&pipeline->lock);
+    return go;
+}
+
+static void leave(struct xv_pipeline *pipeline, struct feed *feed, uint32_t length, bool entered,
+                  int rc, xvsa_error *error)
+{
+    xvsa_cancel *cancel = NULL;
+    pthread_mutex_lock(&pipeline->lock);
+    if (entered)
+        feed->active--;
+    feed->done += length;
+    if (rc != 0 && feed->rc == 0) {
+        feed->rc = rc;
+        feed->error = error;
+        error = NULL;
+        feed->stopped = true;
+        cancel = feed->intake->cancel;
+    }
+    if (feed->done >= feed->expected || feed->stopped)
+        pthread_cond_broadcast(&pipeline->changed);
+    pthread_mutex_unlock(&pipeline->lock);
+    xvsa_error_unref(error);
+    xvsa_cancel_fire(cancel);
+}
+
+static int put_block(struct worker *worker, struct feed *feed, const struct xv_block *block,
+                     xvsa_error **error)
+{
+    struct xv_intake *intake = feed->intake;
+    struct xv_packer **packer = &intake->packers[worker->index];
+    const struct xv_call call = {.cancel = intake->cancel};
+    int rc = 0;
+    if (*packer == NULL)
+        rc = xv_packer_new(intake->session, packer, error);
+    if (rc == 0)
+        rc = xv_packer_put(*packer, feed->writer, block->offset, block->data, block->length, &call,
+                           error);
+    return rc;
+}
+
+static void *work(void *argument)
+{
+    struct worker *worker = argument;
+    struct xv_pipeline *pipeline = worker->pipeline;
+    uint64_t before = read_clock(CLOCK_MONOTONIC);
+    struct xv_block *block;
+    while ((block = xv_block_queue_pop(pipeline->queue)) != NULL) {
+        struct feed *feed = block->owner;
+        uint64_t start = read_clock(CLOCK_MONOTONIC);
+        uint64_t cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
+        xvsa_error *error = NULL;
+        uint32_t length = block->length;
+        bool entered = enter(pipeline, feed);
+        int rc = entered ? put_block(worker, feed, block, &error) : 0;
+        uint64_t end = read_clock(CLOCK_MONOTONIC);
+        atomic_fetch_add(&pipeline->idle_ns, start - before);
+        atomic_fetch_add(&pipeline->put_ns, end - start);
+        atomic_fetch_add(&pipeline->cpu_ns, read_clock(CLOCK_THREAD_CPUTIME_ID) - cpu);
+        if (pipeline->done != NULL)
+            atomic_fetch_add(pipeline->done, length);
+        before = end;
+        xv_block_queue_release(pipeline->queue, block);
+        leave(pipeline, feed, length, entered, rc, error);
+    }
+    return NULL;
+}
+
+static int start_workers(struct xv_pipeline *pipeline, uint32_t threads, xvsa_error **error)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < threads; i++) {
+        struct worker *worker = &pipeline->workers[i];
+        *worker = (struct worker){.pipeline = pipeline, .index = i};
+        rc = xv_thread_start("xvsa-worker", false, work, worker, &worker->thread, error);
+        if (rc == 0)
+            pipeline->count = i + 1;
+    }
+    return rc;
+}
+
+int xv_pipeline_new(uint32_t threads, uint64_t memory, uint32_t block_size,
+                    atomic_uint_fast64_t *done, struct xv_pipeline **ret, xvsa_error **error)
+{
+    struct xv_pipeline *pipeline = calloc(1, sizeof *pipeline);
+    if (pipeline == NULL)
+        return xv_fail_memory(error);
+    pthread_mutex_init(&pipeline->lock, NULL);
+    xv_condition_init(&pipeline->changed);
+    pipeline->done = done;
+    uint64_t blocks = memory / block_size;
+    blocks = blocks < BLOCKS_LEAST ? BLOCKS_LEAST : blocks > BLOCKS_MOST ? BLOCKS_MOST : blocks;
+    threads = threads == 0 ? 1 : threads;
+    pipeline->workers = calloc(threads, sizeof *pipeline->workers);
+    int rc = pipeline->workers == NULL ? xv_fail_memory(error) : 0;
+    if (rc == 0)
+        rc = xv_block_queue_new((uint32_t)blocks, block_size, &pipeline->queue, error);
+    if (rc == 0)
+        rc = start_workers(pipeline, threads, error);
+    if (rc != 0) {
+        xv_pipeline_free(pipeline);
+        return rc;
+    }
+    *ret = pipeline;
+    return 0;
+}
+
+void xv_pipeline_free(struct xv_pipeline *pipeline)
+{
+    if (pipeline == NULL)
+        return;
+    if (pipeline->queue != NULL)
+        xv_block_queue_close(pipeline->queue);
+    for (uint32_t i = 0; i < pipeline->count; i++)
+        pthread_join(pipeline->workers[i].thread, NULL);
+    if (pipeline->queue != NULL)
+        xv_block_queue_free(pipeline->queue);
+    while (pipeline->failed != NULL) {
+        struct feed *next = pipeline->failed->next;
+        free(pipeline->failed);
+        pipeline->failed = next;
+    }
+    free(pipeline->workers);
+    pthread_cond_destroy(&pipeline->changed);
+    pthread_mutex_destroy(&pipeline->lock);
+    free(pipeline);
+}
+
+void xv_pipeline_shares(const struct xv_pipeline *pipeline, struct xv_shares *ret)
+{
+    struct xv_pipeline *p = (struct xv_pipeline *)(uintptr_t)pipeline;
+    uint64_t put = atomic_load(&p->put_ns);
+    uint64_t cpu = atomic_load(&p->cpu_ns);
+    *ret = (struct xv_shares){atomic_load(&p->idle_ns), cpu, put > cpu ? put - cpu : 0};
+}
+
+int xv_intake_new(struct xv_pipeline *pipeline, struct xv_session *session, xvsa_cancel *cancel,
+                  struct xv_intake **ret, xvsa_error **error)
+{
+    struct xv_intake *intake = calloc(1, sizeof *intake);
+    struct xv_packer **packers = calloc(pipeline->count, sizeof(struct xv_packer *));
+    if (intake == NULL || packers == NULL) {
+        free(intake);
+        free(packers);
+        return xv_fail_memory(error);
+    }
+    *intake = (struct xv_intake){pipeline, session, cancel, packers};
+    *ret = intake;
+    return 0;
+}
+
+/* Waits until the feed's blocks went through, or until no worker uses its writer after a failure. */
+static void settle(struct xv_pipeline *pipeline, struct feed *feed, bool give_up)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    if (give_up)
+        feed->stopped = true;
+    while (feed->stopped ? feed->active > 0 : feed->done < feed->expected)
+        pthread_cond_wait(&pipeline->changed, &pipeline->lock);
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+/* Frees the feed, or keeps it for the blocks that may still wait in the queue. */
+static void retire(struct xv_pipeline *pipeline, struct feed *feed)
+{
+    if (!feed->stopped) {
+        free(feed);
+        return;
+    }
+    pthread_mutex_lock(&pipeline->lock);
+    feed->next = pipeline->failed;
+    pipeline->failed = feed;
+    pthread_mutex_unlock(&pipeline->lock);
+}
+
+int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct xv_extents *ranges,
+                   struct xv_disk_writer *writer, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_pipeline *pipeline = intake->pipeline;
+    struct feed *feed = calloc(1, sizeof *feed);
+    if (feed == NULL)
+        return xv_fail_memory(error);
+    feed->intake = intake;
+    feed->writer = writer;
+    feed->expected = xv_extents_bytes(ranges);
+    xvsa_error *failure = NULL;
+    int rc = xv_disk_stream(disk, ranges, pipeline->queue, feed, call, &failure);
+    settle(pipeline, feed, rc != 0);
+    /* A failure to store comes first: it is what stopped the reader. */
+    if (feed->rc != 0) {
+        rc = feed->rc;
+        xvsa_error_unref(failure);
+        failure = feed->error;
+    }
+    if (rc != 0 && error != NULL)
+        *error = failure;
+    else
+        xvsa_error_unref(failure);
+    feed->error = NULL;
+    retire(pipeline, feed);
+    return rc;
+}
+
+int xv_intake_flush(struct xv_intake *intake, const struct xv_call *call, xvsa_error **error)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < intake->pipeline->count; i++) {
+        if (intake->packers[i] != NULL)
+            rc = xv_packer_flush(intake->packers[i], call, error);
+    }
+    return rc;
+}
+
+void xv_intake_free(struct xv_intake *intake)
+{
+    if (intake == NULL)
+        return;
+    for (uint32_t i = 0; i < intake->pipeline->count; i++)
+        xv_packer_free(intake->packers[i]);
+    free(intake->packers);
+    free(intake);
+}

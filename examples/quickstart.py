@@ -9,6 +9,7 @@ which carry the proxies. examples/quickstart installs, builds and starts this.
 import argparse
 import hashlib
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ class Story:
     def __init__(self, screen, folder, build, checked):
         self.screen, self.folder, self.build, self.checked = screen, folder, build, checked
         self.simulator = self.tool = None
-        self.new_files = {}
+        self.new_files, self.unwanted = {}, []
 
     def path(self, name):
         """A file of the run."""
@@ -40,10 +41,11 @@ class Story:
         screen = self.screen
         screen.heading("A disk of 1 GiB with an ext4 file system that holds files of this machine")
         content = self.path("content")
-        count = gather_content(content, screen)
+        names = gather_content(content, screen)
+        self.unwanted = random.Random(5).sample(names, 20)
         make_file_system(self.path("files.img"), content, 1024 * MIB)
         shutil.rmtree(content)
-        screen.say(f"{count} files")
+        screen.say(f"{len(names)} files")
         screen.heading("A simulated pool: two hosts, one shared storage repository, three VMs")
         self.simulator = Simulator(self.folder, scenario_of(self.path("files.img")), self.checked)
         for host in self.simulator.facts["hosts"]:
@@ -53,7 +55,7 @@ class Story:
         """Describes pool, proxies and repository to the tool, and makes the repository."""
         screen, facts = self.screen, self.simulator.facts
         screen.heading("A proxy for each host, and a new encrypted repository")
-        vms = {vm["name"]: vm for vm in self.simulator.ask("state")["vms"]}
+        vms = {vm["name_label"]: vm for vm in self.simulator.ask("state")["vms"]}
         write_secret(self.path("password"), "password")
         write_secret(self.path("passphrase"), "correct horse battery staple")
         config = write_config(self.folder, {
@@ -88,7 +90,7 @@ class Story:
         disks = self.disks("files")
         image, changed = self.path("files.img"), self.path("changed.img")
         subprocess.run(["cp", "--sparse=always", image, changed], check=True)
-        self.new_files = change_files(changed, self.folder)
+        self.new_files = change_files(changed, self.folder, self.unwanted)
         before = {device: self.path(f"before-{device}") for device in disks}
         for device, disk in disks.items():
             subprocess.run(["cp", "--sparse=always", self.simulator.disk_path(disk["uuid"]),
@@ -98,11 +100,12 @@ class Story:
         for number in range(24):
             self.simulator.ask("disk/write", vdi=second, length=CHUNK // 2, random_seed=number,
                                offset=number * 5 * MIB + 12345)
-        chunks = sum(changed_chunks(before[device], self.simulator.disk_path(disk["uuid"]))
+        chunks = sum(changed_chunks(before[device], self.simulator.disk_path(disk["uuid"]),
+                                    disk["size"])
                      for device, disk in disks.items())
         for path in [*before.values(), changed, image]:
             os.unlink(path)
-        screen.say(f"{len(self.new_files)} new files, 20 removed; {chunks} chunks of 64 KiB differ "
+        screen.say(f"{len(self.new_files)} new files, {len(self.unwanted)} removed; {chunks} chunks of 64 KiB differ "
                    f"({size_text(chunks * CHUNK)})")
         return chunks
 
@@ -129,7 +132,8 @@ class Story:
             left = self.simulator.disk_path(original[device]["uuid"])
             right = self.simulator.disk_path(restored[device]["uuid"])
             screen.prove(f"disk {device} of {size_text(original[device]['size'])} is the same, "
-                         "byte by byte", same_bytes(screen, left, right))
+                         "byte by byte",
+                         same_bytes(screen, left, right, original[device]["size"]))
         self.check_files(self.simulator.disk_path(restored[sorted(restored)[0]]["uuid"]))
 
     def check_files(self, disk):
@@ -155,9 +159,11 @@ class Story:
         screen.say(f"{len(points)} restore points")
         copy = self.path("disk.img")
         self.tool.read_disk("latest:files", "0", copy)
-        live = self.simulator.disk_path(self.disks("files")["0"]["uuid"])
+        disk = self.disks("files")["0"]
+        live = self.simulator.disk_path(disk["uuid"])
         screen.prove("a disk read from the restore point alone is the same",
-                     same_bytes(screen, live, copy))
+                     os.path.getsize(copy) == disk["size"]
+                     and same_bytes(screen, live, copy, disk["size"]))
         stored = sum(os.path.getsize(os.path.join(base, name))
                      for base, _, names in os.walk(self.path("repository")) for name in names)
         screen.say(f"the repository takes {size_text(stored)}")

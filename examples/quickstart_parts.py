@@ -152,12 +152,14 @@ class Simulator:
                 with open(self.log.name, encoding="utf-8", errors="replace") as log:
                     raise Failure("the simulated pool did not start:\n" + log.read()[-2000:])
             time.sleep(0.1)
+        else:
+            raise Failure("the simulated pool did not start within a minute")
         with open(ready, encoding="utf-8") as file:
             self.facts = json.load(file)
 
     def ask(self, action, **arguments):
         """Calls the control interface."""
-        request = urllib.request.Request(f"{self.facts['sim']}/{action}",
+        request = urllib.request.Request(self.facts["sim"] + action,
                                          json.dumps(arguments).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=120) as answer:
             return json.load(answer)
@@ -177,33 +179,36 @@ class Simulator:
         self.log.close()
 
 
-def gather_content(folder, screen):
-    """Copies real files of this machine, up to CONTENT_BYTES; returns their number."""
-    taken = count = 0
-    for root in ("/usr/share/doc", "/usr/include", "/usr/lib/python3", "/usr/share", "/usr/bin"):
+def real_files():
+    """Files of this machine that anybody may read, in a stable order."""
+    for root in ("/usr/share/doc", "/usr/include", "/usr/share", "/usr/lib", "/usr/bin"):
         for base, names, files in os.walk(root):
             names.sort()
             for name in sorted(files):
                 path = os.path.join(base, name)
-                if os.path.islink(path) or not os.path.isfile(path):
-                    continue
-                size = os.path.getsize(path)
-                if size > 8 * MIB or not os.access(path, os.R_OK):
-                    continue
-                target = os.path.join(folder, path.lstrip("/"))
-                if os.path.exists(target):
-                    continue
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                shutil.copyfile(path, target)
-                taken += size
-                count += 1
-                if count % 200 == 0:
-                    screen.bar("copying files", min(taken, CONTENT_BYTES - 1), CONTENT_BYTES)
-                if taken >= CONTENT_BYTES:
-                    screen.bar("copying files", 1, 1)
-                    return count
+                if not os.path.islink(path) and os.path.isfile(path) and os.access(path, os.R_OK):
+                    yield path
+
+
+def gather_content(folder, screen):
+    """Copies real files, CONTENT_BYTES of them; returns their names in the folder."""
+    taken = 0
+    names = {}
+    for path in real_files():
+        size = os.path.getsize(path)
+        if size > 8 * MIB or path in names:
+            continue
+        target = folder + path
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(path, target)
+        names[path] = size
+        taken += size
+        if len(names) % 200 == 0:
+            screen.bar("copying files", min(taken, CONTENT_BYTES - 1), CONTENT_BYTES)
+        if taken >= CONTENT_BYTES:
+            break
     screen.bar("copying files", 1, 1)
-    return count
+    return list(names)
 
 
 def make_file_system(path, content, size):
@@ -257,21 +262,23 @@ def write_config(folder, pool, name="config.json"):
     return path
 
 
-def changed_chunks(before, after):
-    """Number of 64 KiB chunks in which two files of one size differ."""
-    changed = 0
-    with open(before, "rb") as old, open(after, "rb") as new:
-        while True:
-            left, right = old.read(16 * CHUNK), new.read(16 * CHUNK)
-            if not left and not right:
-                return changed
-            if left != right:
-                changed += sum(left[i:i + CHUNK] != right[i:i + CHUNK]
-                               for i in range(0, max(len(left), len(right)), CHUNK))
+def pieces(path, size):
+    """The bytes of a disk's file, MIB by MIB; what the file lacks at its end are zeros."""
+    with open(path, "rb") as file:
+        for position in range(0, size, MIB):
+            length = min(MIB, size - position)
+            yield file.read(length).ljust(length, b"\0")
 
 
-def change_files(image, folder):
-    """Changes files inside an ext4 image as a day of work would; returns the new ones by name."""
+def changed_chunks(before, after, size):
+    """Number of 64 KiB chunks in which two files of disks of a size differ."""
+    return sum(left[i:i + CHUNK] != right[i:i + CHUNK]
+               for left, right in zip(pieces(before, size), pieces(after, size)) if left != right
+               for i in range(0, len(left), CHUNK))
+
+
+def change_files(image, folder, unwanted):
+    """Writes files into an ext4 image and removes some; returns the digests of the new ones."""
     rng = random.Random(11)
     commands = ["mkdir /work"]
     new = {}
@@ -284,16 +291,15 @@ def change_files(image, folder):
             file.write(data)
         new[f"/work/document-{number}"] = hashlib.sha256(data).hexdigest()
         commands.append(f"write {path} /work/document-{number}")
-    listing = subprocess.run(["debugfs", "-R", "ls -p /usr/include", image], check=True,
-                             capture_output=True, text=True).stdout
-    files = [row.split("/")[5] for row in listing.splitlines()
-             if row.count("/") >= 6 and row.split("/")[2].startswith("10")]
-    commands += [f"rm /usr/include/{name}" for name in files[:20]]
+    commands += [f"rm \"{name}\"" for name in unwanted]
     script = os.path.join(folder, "changes.debugfs")
     with open(script, "w", encoding="utf-8") as file:
         file.write("\n".join(commands) + "\n")
-    subprocess.run(["debugfs", "-w", "-f", script, image], check=True,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    result = subprocess.run(["debugfs", "-w", "-f", script, image], capture_output=True, text=True,
+                            check=True)
+    complaints = [line for line in result.stderr.splitlines() if not line.startswith("debugfs 1.")]
+    if complaints:
+        raise Failure("debugfs: " + "; ".join(complaints[:3]))
     return new
 
 
@@ -312,31 +318,22 @@ def differing_runs(left, right):
 
 def write_changes(simulator, vdi, before, after):
     """Writes to a disk whatever differs between two images of it, as its guest would have."""
-    position = 0
-    with open(before, "rb") as old, open(after, "rb") as new:
-        while True:
-            left, right = old.read(MIB), new.read(MIB)
-            if not right:
-                return
-            for offset, length in differing_runs(left, right) if left != right else ():
-                simulator.ask("disk/write", vdi=vdi, offset=position + offset,
-                              data=base64.b64encode(right[offset:offset + length]).decode())
-            position += len(right)
+    size = os.path.getsize(after)
+    for number, (left, right) in enumerate(zip(pieces(before, size), pieces(after, size))):
+        for offset, length in differing_runs(left, right) if left != right else ():
+            simulator.ask("disk/write", vdi=vdi, offset=number * MIB + offset,
+                          data=base64.b64encode(right[offset:offset + length]).decode())
 
 
-def same_bytes(screen, left, right):
-    """True when two files hold the same bytes."""
-    if os.path.getsize(left) != os.path.getsize(right):
-        return False
-    total = os.path.getsize(left)
-    with open(left, "rb") as one, open(right, "rb") as other:
-        while True:
-            a, b = one.read(4 * MIB), other.read(4 * MIB)
-            if a != b:
-                return False
-            screen.bar("comparing", one.tell(), total)
-            if not a:
-                return True
+def same_bytes(screen, left, right, size):
+    """True when two files of disks of a size hold the same bytes."""
+    for number, (one, other) in enumerate(zip(pieces(left, size), pieces(right, size)), 1):
+        if one != other:
+            return False
+        if number % 16 == 0:
+            screen.bar("comparing", number * MIB, size)
+    screen.bar("comparing", size, size)
+    return True
 
 
 def figures(report):

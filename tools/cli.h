@@ -192,7 +192,7 @@ void progress_end(struct progress *progress);
 
 /* describe.c, stored.c: inventories, restore points and jobs for people. */
 void print_reasons(const json_t *reasons, const char *indent);
-void print_inventory(const json_t *inventory);
+void print_inventory(json_t *inventory); /* sorts it */
 void print_reach(const json_t *reach, bool first);
 void print_points(const json_t *points);
 void print_point(const json_t *point);

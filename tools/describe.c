@@ -3,6 +3,7 @@
  * Inventories, restore points and jobs for people. Members that a document lacks print as "".
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cli.h"
@@ -20,6 +21,38 @@ static const char *name_in(const json_t *list, const char *uuid)
             return text_of(item, "name");
     }
     return uuid;
+}
+
+static int compare_names(const void *left, const void *right)
+{
+    const json_t *a = *(json_t *const *)left;
+    const json_t *b = *(json_t *const *)right;
+    int order = strcmp(text_of(a, "name"), text_of(b, "name"));
+    return order != 0 ? order : strcmp(text_of(a, "uuid"), text_of(b, "uuid"));
+}
+
+static int compare_devices(const void *left, const void *right)
+{
+    const char *a = text_of(*(json_t *const *)left, "device");
+    const char *b = text_of(*(json_t *const *)right, "device");
+    size_t length = strlen(a), other = strlen(b);
+    return length != other ? (length < other ? -1 : 1) : strcmp(a, b);
+}
+
+/* Sorts a list of objects; it stays as it is when memory lacks. */
+static void sort_list(json_t *list, int (*compare)(const void *, const void *))
+{
+    size_t count = json_array_size(list);
+    json_t **items = calloc(count + 1, sizeof(json_t *));
+    if (items == NULL)
+        return;
+    for (size_t i = 0; i < count; i++)
+        items[i] = json_incref(json_array_get(list, i));
+    qsort(items, count, sizeof(json_t *), compare);
+    json_array_clear(list);
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(list, items[i]);
+    free(items);
 }
 
 static void print_hosts(const json_t *inventory)
@@ -98,7 +131,8 @@ static void print_vms(const json_t *inventory)
     json_t *vm;
     json_array_foreach(json_object_get(inventory, "vms"), index, vm)
     {
-        const json_t *disks = json_object_get(vm, "disks");
+        json_t *disks = json_object_get(vm, "disks");
+        sort_list(disks, compare_devices);
         for (size_t i = 0; i == 0 || i < json_array_size(disks); i++) {
             const json_t *disk = json_array_get(disks, i);
             char size[TEXT_SIZE];
@@ -119,8 +153,11 @@ static void print_vms(const json_t *inventory)
     table_print(table);
 }
 
-void print_inventory(const json_t *inventory)
+void print_inventory(json_t *inventory)
 {
+    static const char *const lists[] = {"hosts", "srs", "networks", "vms"};
+    for (size_t i = 0; i < COUNT(lists); i++)
+        sort_list(json_object_get(inventory, lists[i]), compare_names);
     const json_t *pool = json_object_get(inventory, "pool");
     const char *name = text_of(pool, "name");
     say("Pool %s%s%s, API %lld.%lld, changed block tracking is %slicensed\n\n", name,

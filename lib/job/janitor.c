@@ -58,54 +58,14 @@ static bool is_dead(void *user, const char *tag)
     return is_earlier_run(list, tag);
 }
 
-/* A VDI that is attached to a finished VM is the user's, though its restore died before the tag was
- * taken off. */
-static bool belongs_to_user(const struct xv_inventory *inventory, const struct xv_vdi *vdi)
-{
-    for (size_t i = 0; i < inventory->vbd_count; i++) {
-        const struct xv_vbd *vbd = &inventory->vbds[i];
-        if (vbd->vdi == vdi && vbd->vm != NULL && !vbd->vm->is_snapshot &&
-            !vbd->vm->is_control_domain && vbd->vm->tag == NULL)
-            return true;
-    }
-    return false;
-}
-
-static int release_restored(struct xv_client *client, const struct list *list,
-                            const struct xv_inventory *inventory, const char **keep,
-                            size_t *keep_count, const struct xv_call *call, xvsa_error **error)
-{
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < inventory->vdi_count; i++) {
-        const struct xv_vdi *vdi = &inventory->vdis[i];
-        if (vdi->tag == NULL || vdi->is_snapshot || !is_dead((void *)(uintptr_t)list, vdi->tag) ||
-            !belongs_to_user(inventory, vdi))
-            continue;
-        keep[(*keep_count)++] = vdi->uuid;
-        rc = xv_record_unset_tag(client, "VDI", vdi->ref, XV_TAG_KEY, call, error);
-    }
-    return rc;
-}
-
 static int sweep(struct xv_pool *pool, const struct list *list, const struct xv_call *call,
                  xvsa_error **error)
 {
     struct xv_client *client = xv_pool_client(pool);
-    struct xv_inventory *inventory = NULL;
-    int rc = xv_inventory_read(client, call, &inventory, error);
-    if (rc != 0)
-        return rc;
-    const char **keep = calloc(inventory->vdi_count + 1, sizeof(const char *));
-    size_t keep_count = 0;
-    if (keep == NULL)
-        rc = xv_fail_memory(error);
-    if (rc == 0)
-        rc = release_restored(client, list, inventory, keep, &keep_count, call, error);
     size_t removed = 0;
     size_t left = 0;
-    if (rc == 0)
-        rc = xv_leftovers_remove(client, is_dead, (void *)(uintptr_t)list, keep, keep_count, call,
-                                 &removed, &left, error);
+    int rc = xv_leftovers_remove(client, is_dead, (void *)(uintptr_t)list, NULL, 0, call, &removed, &left,
+                                 error);
     if (removed > 0 || left > 0)
         xv_log(xv_engine_env(xv_pool_engine(pool)), XVSA_LOG_INFO, "janitor",
                "pool %s: removed %zu objects of dead jobs, %zu are left",
@@ -113,8 +73,6 @@ static int sweep(struct xv_pool *pool, const struct list *list, const struct xv_
     if (rc == 0 && left > 0)
         rc = xv_fail(error, XVSA_ERR_BUSY, "janitor", "%zu objects of dead jobs could not be removed",
                      left);
-    free(keep);
-    xv_inventory_free(inventory);
     return rc;
 }
 

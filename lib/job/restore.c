@@ -103,7 +103,7 @@ static int read_uuid(struct xv_restore *restore, const struct xv_call *call, xvs
     return 0;
 }
 
-/* The VM becomes the user's when its tag goes; what the disks carry from then on is taken off after. */
+/* From here on VM and disks are the user's. */
 static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
 {
     struct xv_vm_run *run = restore->run;
@@ -117,26 +117,6 @@ static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa
     free(warnings);
     restore->completed = rc == 0;
     return rc;
-}
-
-/* True when nothing of ours is left on the finished VM's disks. */
-static bool release_disks(struct xv_restore *restore)
-{
-    const struct xv_call call = xv_run_cleanup_call();
-    bool clean = true;
-    for (size_t i = 0; i < restore->run->disk_count; i++) {
-        xvsa_error *error = NULL;
-        if (restore->vdi_refs[i] == NULL)
-            continue;
-        if (xv_record_unset_tag(restore->client, "VDI", restore->vdi_refs[i], XV_TAG_KEY, &call,
-                                &error) != 0) {
-            clean = false;
-            xv_run_note(restore->run, NULL, XV_REASON_CLEANUP_PENDING, "%s",
-                        xvsa_error_message(error));
-        }
-        xvsa_error_unref(error);
-    }
-    return clean;
 }
 
 static bool has_tag(void *user, const char *tag)
@@ -154,6 +134,10 @@ static bool undo(struct xv_restore *restore)
     int rc = 0;
     if (restore->vm_ref != NULL)
         rc = xv_vm_destroy(restore->client, restore->vm_ref, &call, &error);
+    for (size_t i = 0; rc == 0 && i < restore->run->disk_count; i++) {
+        if (restore->vdi_refs[i] != NULL)
+            rc = xv_vdi_destroy(restore->client, restore->vdi_refs[i], &call, &error);
+    }
     if (rc == 0)
         rc = xv_leftovers_remove(restore->client, has_tag, restore->run->tag, NULL, 0, &call, &removed,
                                  &left, &error);
@@ -191,7 +175,7 @@ int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
     run->work = &restore;
     int rc = restore_vm(&restore, error);
     if (run->intent != 0)
-        xv_run_settle(run, restore.completed ? release_disks(&restore) : undo(&restore));
+        xv_run_settle(run, restore.completed || undo(&restore));
     for (size_t i = 0; i < run->disk_count; i++)
         free(restore.vdi_refs[i]);
     free(restore.vdi_refs);

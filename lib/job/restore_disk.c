@@ -141,15 +141,15 @@ static int settle(struct passage *passage, int rc, xvsa_error *failure, xvsa_err
 static int send_data(struct passage *passage, const char *vdi_ref, xvsa_error **error)
 {
     struct xv_restore *restore = passage->disk->vm->work;
+    /* The point's blocks begin and end anywhere at multiples of the chunk size. */
     const uint32_t chunk = xv_repo_chunk_size(passage->disk->vm->job->plan->repo);
     pthread_t reader;
     int rc = xv_thread_start("xvsa-read", false, read_point, passage, &reader, error);
     if (rc != 0)
         return rc;
     xvsa_error *failure = NULL;
-    rc = xv_vdi_import(restore->client, xv_run_host(passage->disk), vdi_ref, &passage->data,
-                       chunk > BLOCK_SIZE ? chunk : BLOCK_SIZE, passage->queue, &passage->call,
-                       &failure);
+    rc = xv_vdi_import(restore->client, xv_run_host(passage->disk), vdi_ref, &passage->data, chunk,
+                       passage->queue, &passage->call, &failure);
     if (rc != 0) {
         xvsa_cancel_fire(passage->stop);
         xv_block_queue_stop(passage->queue);

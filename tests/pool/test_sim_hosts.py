@@ -58,6 +58,57 @@ class Transfers(PoolCase):
         self.assertEqual(self.x("VTPM.get_contents", new["VTPMs"][0]), "dnRwbSBzdGF0ZQ==")
         self.assertEqual(len(new["VBDs"]), 1)
 
+    def test_metadata_with_new_disks(self):
+        vm = self.x.named("VM", "db")
+        disks = self.disks(vm)
+        _, _, data = self.x.http("GET", "/export_metadata", session_id=self.x.session, ref=vm)
+        new = [self.new_vdi() for _ in disks]
+        mapping = {"vdi:" + self.x("VDI.get_uuid", d): self.x("VDI.get_uuid", n)
+                   for d, n in zip(disks.values(), new)}
+        task = self.x("task.create", "import", "")
+        self.x.http("PUT", "/import_metadata", data, session_id=self.x.session, task_id=task,
+                    **mapping)
+        record = self.x.finish(task)
+        self.assertEqual(record["status"], "success", record["error_info"])
+        copy = record["result"].split("<value>")[2].split("<")[0]
+        self.assertEqual(set(self.disks(copy).values()), set(new))
+        self.assertNotEqual(self.x("VM.get_uuid", copy), self.x("VM.get_uuid", vm))
+        bad = {k: "00000000-0000-0000-0000-000000000000" for k in mapping}
+        task = self.x("task.create", "import", "")
+        self.x.http("PUT", "/import_metadata", data, session_id=self.x.session, task_id=task,
+                    **bad)
+        self.assertEqual(self.x.finish(task)["error_info"], ["VDI_CONTENT_ID_MISSING"])
+        self.x("VM.destroy", copy)
+
+    def test_not_authorised(self):
+        task = self.x("task.create", "export", "")
+        status, headers, _ = self.x.http("GET", "/export_raw_vdi", session_id="OpaqueRef:x",
+                                         vdi="x", task_id=task)
+        self.assertEqual(status, 401)
+        self.assertIn("WWW-Authenticate", headers)
+        self.assertEqual(self.x.finish(task)["status"], "failure")
+        reader = Client(self.ready["coordinator"], "reader", "reader")
+        status, _, _ = self.x.http("GET", "/export_raw_vdi", session_id=reader.session, vdi="x")
+        self.assertEqual(status, 403)
+
+    def test_killed_host_cuts_transfer(self):
+        vdi = self.new_vdi(64 << 20)
+        self.sim("fault/add", method="transfer", nth=3, delay=1.0)
+        task = self.x("task.create", "export", "")
+        second = Client(self.ready["hosts"][1]["url"], login=False)
+        threading.Timer(0.3, lambda: self.sim("host/kill", host="host2")).start()
+        try:
+            data = second.http("GET", "/export_raw_vdi", session_id=self.x.session, vdi=vdi,
+                               task_id=task)[2]
+        except OSError:
+            data = b""
+        self.assertLess(len(data), 64 << 20)
+        self.assertEqual(len(self.x("VDI.get_VBDs", vdi)), 1)
+        self.assertEqual(self.x.fails("VDI.destroy", vdi)[0], "VDI_IN_USE")
+        self.sim("host/revive", host="host2")
+        self.assertEqual(self.x("VDI.get_VBDs", vdi), [])
+        self.x("VDI.destroy", vdi)
+
     def test_xva(self):
         vm = self.x.named("VM", "archive")
         status, _, data = self.x.http("GET", "/export", session_id=self.x.session, ref=vm)

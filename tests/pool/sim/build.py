@@ -19,7 +19,8 @@ RESTRICTIONS = (
     "internal_repo_access live_patching marathon nested_virt netapp network_sriov "
     "pci_device_for_auto_update pool_attached_storage pool_secret_rotation pool_size pooling "
     "pvs_proxy qos rbac rpu set_vcpus_number_live storage_xen_motion updates usb_passthrough "
-    "vgpu vif_locking vlan vmpr vmss vss vswitch_controller vtpm wlb xen_motion zstd_export").split()
+    "vgpu vif_locking vlan vmpr vmss vss vswitch_controller vtpm wlb xen_motion "
+    "zstd_export").split()
 
 
 def build(pool, plan):
@@ -89,7 +90,8 @@ def add_host(pool, plan):
         "address": plan["address"], "API_version_major": 2,
         "API_version_minor": api_minor(version), "API_version_vendor": "XenSource",
         "software_version": {
-            "product_brand": "XCP-ng", "product_version": product_of(version), "platform_version": "3.4.0",
+            "product_brand": "XCP-ng", "product_version": product_of(version),
+            "platform_version": "3.4.0",
             "xapi": short, "xapi_build": version, "build_number": "simulator",
             "date": "20240711T00:00:00Z", "hostname": plan["name"]},
         "edition": "xcp-ng", "sched_policy": "credit",

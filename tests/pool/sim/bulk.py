@@ -189,6 +189,8 @@ class TransferContext:
 
     def task_complete(self, task, result):
         with self.pool.lock:
+            if not self.host.alive:
+                return  # a dead host tells nobody
             known = self.pool.tasks.known.get(task)
             if known:
                 known.complete("<value>%s</value>" % result if result else "")
@@ -196,6 +198,8 @@ class TransferContext:
 
     def task_fail(self, task, error):
         with self.pool.lock:
+            if not self.host.alive:
+                return
             known = self.pool.tasks.known.get(task)
             if known:
                 known.fail(error.description())

@@ -49,8 +49,8 @@ def product_of(version):
 def api_minor(version):
     """API_version_minor that a server of this version reports."""
     steps = [("dundee", 5), ("ely", 6), ("falcon", 7), ("inverness", 8), ("jura", 9),
-             ("kolkata", 10), ("lima", 11), ("naples", 12), ("quebec", 14), ("stockholm", 15), ("21.0.0", 19),
-             ("22.0.0", 20), ("23.25.0", 21), ("25.0.0", 22), ("26.0.0", 23)]
+             ("kolkata", 10), ("lima", 11), ("naples", 12), ("quebec", 14), ("stockholm", 15),
+             ("21.0.0", 19), ("22.0.0", 20), ("23.25.0", 21), ("25.0.0", 22), ("26.0.0", 23)]
     minor = 4
     for release, number in steps:
         if release_key(version) >= release_key(release):
@@ -59,7 +59,7 @@ def api_minor(version):
 
 
 class Type:
-    """A parsed type: kind (S I B F D V R E X set map option), name of class or enum, arguments."""
+    """A parsed type: kind (S I B F D V R E X set map option), name of class or enum, args."""
 
     cache = {}
 

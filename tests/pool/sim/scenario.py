@@ -31,8 +31,7 @@ MEMBERS = {
              "mode", "shared_with", "sharable", "type", "tags", "on_boot"},
     "vif": {"network", "mac", "device"},
     "user": {"name", "password", "role"},
-    "generate": {"hosts", "vms", "disks_per_vm", "srs", "disk_size", "snapshots", "running",
-                 "seed", "shared"},
+    "generate": {"hosts", "vms", "disks_per_vm", "srs", "disk_size", "running", "seed"},
 }
 
 

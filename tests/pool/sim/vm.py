@@ -71,7 +71,8 @@ def create(ctx, args):
 @call("VM.destroy")
 def destroy(ctx, self):
     record = ctx.db.record("VM", self)
-    if record.get("is_default_template") or record["other_config"].get("default_template") == "true":
+    if record.get("is_default_template") \
+            or record["other_config"].get("default_template") == "true":
         raise ApiError("VM_CANNOT_DELETE_DEFAULT_TEMPLATE", self)
     with held(ctx, self, "destroy"):
         for child in list(record["children"]):

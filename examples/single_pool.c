@@ -3,9 +3,9 @@
  * The simple deployment: one pool of two hosts with one shared storage repository, a proxy for each
  * host. Backs up every VM and prints the report.
  *
- *     single_pool POOL-URL CA-FILE PASSWORD-FILE FOLDER PASSPHRASE-FILE PROXY-VM-1 PROXY-VM-2
+ *     single_pool URL CA-FILE PASSWORD-FILE FOLDER PASSPHRASE-FILE VM-1 VM-2
  *
- * FOLDER receives the repository and the state file. PROXY-VM-1 and -2 are the uuids of the VMs that
+ * FOLDER receives the repository and the state file. VM-1 and VM-2 are the uuids of the VMs that
  * carry the proxies, one on each host.
  */
 #include <stdio.h>
@@ -103,6 +103,7 @@ static int32_t open_repo(struct handles *h, const char *folder, const char *pass
 static int32_t back_up(struct handles *h, xvsa_error **error)
 {
     const char *spec = "{\"type\": \"backup\", \"selection\": {\"vms\": [{\"all\": true}]}}";
+    char *report = NULL;
     int32_t code = xvsa_plan_new(h->context, spec, h->pool, h->repo, NULL, &h->plan, error);
     if (code == XVSA_OK)
         code = xvsa_job_start(h->plan, &h->job, error);
@@ -114,7 +115,6 @@ static int32_t back_up(struct handles *h, xvsa_error **error)
             fprintf(stderr, "%u of %u VMs, %llu MiB read\n", progress.vms_done, progress.vms_total,
                     (unsigned long long)(progress.bytes_read >> 20));
     }
-    char *report = NULL;
     if (xvsa_job_report(h->job, &report, NULL) == XVSA_OK)
         printf("%s\n", report);
     xvsa_free(report);
@@ -125,9 +125,7 @@ int main(int argc, char **argv)
 {
     char password[256], passphrase[256];
     if (argc != 8) {
-        fprintf(stderr,
-                "usage: %s POOL-URL CA-FILE PASSWORD-FILE FOLDER PASSPHRASE-FILE "
-                "PROXY-VM-1 PROXY-VM-2\n",
+        fprintf(stderr, "usage: %s URL CA-FILE PASSWORD-FILE FOLDER PASSPHRASE-FILE VM-1 VM-2\n",
                 argv[0]);
         return 2;
     }
@@ -144,8 +142,7 @@ int main(int argc, char **argv)
     if (code == XVSA_OK)
         code = back_up(&h, &error);
     if (code != XVSA_OK)
-        fprintf(stderr, "%s: %s\n%s\n", argv[0], xvsa_error_message(error),
-                xvsa_error_advice(error));
+        fprintf(stderr, "failed: %s\n%s\n", xvsa_error_message(error), xvsa_error_advice(error));
     xvsa_error_unref(error);
     release(&h);
     return code == XVSA_OK ? 0 : 1;

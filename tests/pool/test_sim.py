@@ -11,7 +11,7 @@ import time
 import unittest
 
 from pool_case import SINGLE, PoolCase
-from pool_client import Client, XenError, control
+from pool_client import Client, XenError, control, method_call
 from sim import scenario, simulator
 from sim.errors import ScenarioError
 
@@ -72,6 +72,25 @@ class Wire(PoolCase):
         self.assertTrue(reply.startswith(b"HTTP/1.1 500"))
         reply = self.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n")
         self.assertTrue(reply.startswith(b"HTTP/1.1 500"))
+
+    def test_invalid_unicode(self):
+        vm = self.x.named("VM", "web")
+        body = method_call("VM.set_name_description", [self.x.session, vm, "X"]).encode()
+        self.x.connection.request("POST", "/", body.replace(b"<string>X<", b"<string>\xff<"))
+        self.assertIn(b"<value>INVALID_VALUE</value>", self.x.connection.getresponse().read())
+
+    def test_hostile_reply(self):
+        reply = "HTTP/1.1 200 OK\r\ncontent-length: 2147483647\r\n\r\n<?xml"
+        self.sim("fault/add", method="pool.get_all", reply=reply)
+        body = method_call("pool.get_all", [self.x.session]).encode()
+        answer = self.send(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+        self.assertEqual(answer, reply.encode())
+
+    def test_strange_enum(self):
+        vm = self.x.named("VM", "web")
+        self.sim("record/set", cls="VM", name="web", raw=True, fields={"domain_type": "new"})
+        self.assertEqual(self.x("VM.get_domain_type", vm), "new")
+        self.sim("record/set", cls="VM", name="web", fields={"domain_type": "hvm"})
 
     def test_other_verbs(self):
         self.assertTrue(self.send(b"DELETE / HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 501"))

@@ -5,7 +5,7 @@ import json
 import re
 
 from .database import Row
-from .errors import bad_value, internal
+from .errors import ApiError, bad_value, internal
 from .model import NULL
 
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f]")
@@ -237,10 +237,7 @@ def scalar(name, text):
 
 def parse_call(body):
     """(method, params) of an XML-RPC call."""
-    try:
-        parser = Parser(body.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise ParseError("not UTF-8") from error
+    parser = Parser(body.decode("utf-8", "surrogateescape"))
     parser.expect("open", "methodCall")
     parser.expect("open", "methodName")
     method = parser.text()
@@ -281,6 +278,7 @@ def decode(type_, value, model):
     if kind in ("S", "R"):
         if not isinstance(value, str) or isinstance(value, Date):
             raise bad_value("string", rpc_text(value))
+        assert_unicode(value)
         return NULL if kind == "R" and value == "" else str(value)
     if kind == "I":
         return decode_int(value)
@@ -312,6 +310,14 @@ def decode(type_, value, model):
     if kind == "option":
         return None if value is None else decode(type_.args[0], value, model)
     raise internal("unexpected type " + kind)
+
+
+def assert_unicode(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        shown = text.encode("ascii", "replace").decode()
+        raise ApiError("INVALID_VALUE", "Invalid UTF-8 string in parameter", shown) from error
 
 
 def decode_int(value):

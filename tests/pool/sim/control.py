@@ -370,8 +370,8 @@ def record_get(control, cls, name):
 
 
 @action("record/set")
-def record_set(control, cls, name, fields):
-    """Overwrite fields of any record, as a broken or strange server would."""
+def record_set(control, cls, name, fields, raw=False):
+    """Overwrite fields of any record, as a broken or strange server would; `raw`: unchecked."""
     pool = control.pool
     with pool.lock:
         ref = control.find(cls, name)
@@ -379,7 +379,9 @@ def record_set(control, cls, name, fields):
         for field, value in fields.items():
             if field not in types:
                 raise ScenarioError("class %s has no field %r" % (cls, field))
-            pool.db.set(cls, ref, field, codec.decode(types[field].type, value, pool.model))
+            if not raw:
+                value = codec.decode(types[field].type, value, pool.model)
+            pool.db.set(cls, ref, field, value)
         if cls == "VM":
             pool.refresh_vm(ref)
 

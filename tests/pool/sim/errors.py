@@ -22,7 +22,11 @@ class ScenarioError(Exception):
 
 
 class CutConnection(Exception):
-    """Drop the client's connection without a reply (an injected fault or a dying host)."""
+    """Drop the client's connection (an injected fault or a dying host), after `data` if given."""
+
+    def __init__(self, data=b""):
+        super().__init__("connection cut")
+        self.data = data
 
 
 def internal(text):

@@ -8,7 +8,7 @@ import time
 from .errors import ApiError, CutConnection, ScenarioError
 
 KEYS = {"id", "method", "ref", "match", "nth", "count", "error", "delay", "hang", "cut", "after",
-        "host", "originator", "probability_seed"}
+        "reply", "host", "originator"}
 
 
 class Fault:
@@ -22,8 +22,8 @@ class Fault:
             raise ScenarioError("fault: unknown member %s" % ", ".join(sorted(unknown)))
         if "method" not in rule:
             raise ScenarioError("fault: 'method' (a regular expression) is missing")
-        if not any(k in rule for k in ("error", "delay", "hang", "cut")):
-            raise ScenarioError("fault: one of error, delay, hang, cut is needed")
+        if not any(k in rule for k in ("error", "delay", "hang", "cut", "reply")):
+            raise ScenarioError("fault: one of error, delay, hang, cut, reply is needed")
         try:
             self.method = re.compile(rule["method"] + r"\Z")
             self.match = re.compile(rule["match"]) if rule.get("match") else None
@@ -35,6 +35,7 @@ class Fault:
         self.error = error
         self.delay = float(rule.get("delay", 0))
         self.hang, self.cut = bool(rule.get("hang")), bool(rule.get("cut"))
+        self.reply = rule["reply"].encode("latin-1") if "reply" in rule else None
         self.after = bool(rule.get("after"))
         self.ref, self.host = rule.get("ref"), rule.get("host")
         self.originator = rule.get("originator")
@@ -102,6 +103,8 @@ class Faults:
         if fault.hang:
             while fault in self.rules and not self.pool.stopping:
                 self.pool.db.changed.wait(0.2)
+        if fault.reply is not None:
+            raise CutConnection(fault.reply)
         if fault.cut:
             raise CutConnection()
         if fault.error:

@@ -143,10 +143,17 @@ class Connection:
             first = True
             while self.serve_one(first):
                 first = False
-        except (OSError, ssl.SSLError, CutConnection, ValueError):
+        except CutConnection as cut:
+            self.last_words(cut.data)
+        except (OSError, ssl.SSLError, ValueError):
             pass  # the client is gone or was cut off on purpose
         finally:
             self.close()
+
+    def last_words(self, data):
+        with contextlib.suppress(OSError, ValueError):
+            self.wfile.write(data)
+            self.wfile.flush()
 
     def serve_one(self, first):
         try:

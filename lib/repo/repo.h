@@ -94,8 +94,15 @@ struct xv_session_options {
     const char *job_key;     /* what is fenced: sessions of one key never overlap ("<pool>/<vm>") */
     uint64_t token;          /* grows with every attempt; an older one's work is void. 0: one more than
                                 the highest that the journal knows for the key */
-    struct xv_point *base;   /* pinned as base; NULL: none */
+    struct xv_point *base;   /* pinned: it cannot be deleted while the session is active; NULL: none */
+    uint32_t kind;           /* XV_SESSION_* */
 };
+
+#define XV_SESSION_BACKUP      0
+#define XV_SESSION_RESTORE     1 /* only pins a point that is being read */
+#define XV_SESSION_MAINTENANCE 2
+#define XV_SESSION_COPY        3
+#define XV_SESSION_VERIFY      4
 
 /* Appends SESSION_BEGIN and reads the journal up to it. When the base is gone by then, the session
  * begins without (xv_session_base answers NULL). */

@@ -66,7 +66,8 @@ static int add_pin(struct xv_trust *trust, const char *fingerprint, xvsa_error *
     if (is_pinned(trust, fingerprint))
         return 0;
     if (trust->pin_count == PINS_MAX)
-        return xv_fail(error, XVSA_ERR_LIMIT, COMPONENT, "more than %d pinned certificates", PINS_MAX);
+        return xv_fail(error, XVSA_ERR_LIMIT, COMPONENT, "more than %d pinned certificates",
+                       PINS_MAX);
     if (trust->pin_count == trust->pin_capacity) {
         size_t capacity = trust->pin_capacity == 0 ? 8 : trust->pin_capacity * 2;
         void *pins = realloc(trust->pins, capacity * sizeof trust->pins[0]);
@@ -111,7 +112,8 @@ int xv_trust_pin_pem(struct xv_trust *trust, const char *pem, xvsa_error **error
     X509_free(certificate);
     BIO_free(bio);
     if (!good)
-        return xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "the certificate is not readable as PEM");
+        return xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT,
+                       "the certificate is not readable as PEM");
     return xv_trust_pin(trust, fingerprint, error);
 }
 
@@ -213,11 +215,12 @@ int xv_trust_fail(const struct xv_trust_check *check, const char *peer, xvsa_err
     struct xv_trust *trust = check->trust;
     const char *seen = check->seen[0] == '\0' ? "none" : check->seen;
     if (trust->use_ca)
-        return xv_fail(error, XVSA_ERR_TLS, COMPONENT,
-                       "the certificate of %s is not trusted: %s; seen sha256 %s; expected one that "
-                       "%s signed for this host",
-                       peer, check->reason, seen,
-                       trust->ca_file == NULL ? "a CA of the system" : trust->ca_file);
+        return xv_fail(
+            error, XVSA_ERR_TLS, COMPONENT,
+            "the certificate of %s is not trusted: %s; seen sha256 %s; expected one that "
+            "%s signed for this host",
+            peer, check->reason, seen,
+            trust->ca_file == NULL ? "a CA of the system" : trust->ca_file);
     pthread_mutex_lock(&trust->lock);
     char expected[XV_FINGERPRINT_TEXT] = "none";
     size_t others = trust->pin_count == 0 ? 0 : trust->pin_count - 1;
@@ -227,7 +230,8 @@ int xv_trust_fail(const struct xv_trust_check *check, const char *peer, xvsa_err
     char more[48] = "";
     if (others > 0)
         snprintf(more, sizeof more, " or one of %zu others", others);
-    return xv_fail(error, XVSA_ERR_TLS, COMPONENT,
-                   "the certificate of %s is not the pinned one: expected sha256 %s%s, seen sha256 %s",
-                   peer, expected, more, seen);
+    return xv_fail(
+        error, XVSA_ERR_TLS, COMPONENT,
+        "the certificate of %s is not the pinned one: expected sha256 %s%s, seen sha256 %s", peer,
+        expected, more, seen);
 }

@@ -42,8 +42,8 @@ int xv_vm_block(struct xv_client *client, const char *vm, const char *operation,
     char reason[REASON_MAX];
     xvsa_error *failure = NULL;
     make_reason(tag == NULL ? "" : tag, reason, sizeof reason);
-    int rc = xv_ask(client, "VM.add_to_blocked_operations",
-                    xv_params(vm, operation, reason, NULL), true, call, NULL, &failure);
+    int rc = xv_ask(client, "VM.add_to_blocked_operations", xv_params(vm, operation, reason, NULL),
+                    true, call, NULL, &failure);
     if (xv_error_is_xenapi(failure, "MAP_DUPLICATE_KEY"))
         rc = 0;
     if (rc != 0 && error != NULL)

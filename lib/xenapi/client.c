@@ -7,14 +7,14 @@
 
 #include "xenapi/errors.h"
 
-#define URLS_MAX        256
-#define RENEWALS_MAX    3
-#define LOST_MAX        2 /* connections lost in a row before the coordinator is looked for */
-#define LOST_PAUSE_MS   500
-#define BUSY_PAUSE_MS   1000
-#define BUSY_PAUSE_MAX  10000
-#define BUSY_GRACE_MS   600000 /* for a call without deadline */
-#define LOGOUT_MS       10000
+#define URLS_MAX       256
+#define RENEWALS_MAX   3
+#define LOST_MAX       2 /* connections lost in a row before the coordinator is looked for */
+#define LOST_PAUSE_MS  500
+#define BUSY_PAUSE_MS  1000
+#define BUSY_PAUSE_MAX 10000
+#define BUSY_GRACE_MS  600000 /* for a call without deadline */
+#define LOGOUT_MS      10000
 
 static char *copy(const char *text, bool *good)
 {
@@ -128,18 +128,8 @@ int xv_client_close(struct xv_client *client, const struct xv_call *call, xvsa_e
     if (session == NULL)
         return 0;
     struct xv_call limit = xv_call_within(call, LOGOUT_MS);
-    struct xv_rpc rpc = {.method = "session.logout", .idempotent = true};
-    struct xv_value *value = NULL;
-    xvsa_error *failure = NULL;
-    int rc = xv_rpc_ask(client, &url, session, &rpc, &limit, &value, &failure);
-    xv_value_free(value);
+    int rc = xv_session_end(client, &url, session, &limit, error);
     xv_free_secret(session);
-    /* A session that is gone is what was wanted. */
-    if (xv_error_is_xenapi(failure, "SESSION_INVALID"))
-        rc = 0;
-    if (rc != 0 && error != NULL)
-        *error = xvsa_error_ref(failure);
-    xvsa_error_unref(failure);
     return rc;
 }
 
@@ -234,7 +224,8 @@ static int after_refusal(struct xv_client *client, struct progress *progress, co
     xv_log(client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "%s; trying again",
            xvsa_error_message(*error));
     xv_error_clear(error);
-    rc = xv_call_sleep(call, progress->busy_pause_ms, XV_COMPONENT, "waiting for a busy pool", error);
+    rc = xv_call_sleep(call, progress->busy_pause_ms, XV_COMPONENT, "waiting for a busy pool",
+                       error);
     progress->busy_pause_ms *= 2;
     if (progress->busy_pause_ms > BUSY_PAUSE_MAX)
         progress->busy_pause_ms = BUSY_PAUSE_MAX;
@@ -278,8 +269,8 @@ int xv_client_perform(struct xv_client *client, const struct xv_rpc *rpc,
                       const struct xv_call *call, struct xv_value **ret, xvsa_error **error)
 {
     struct progress progress = {.busy_pause_ms = BUSY_PAUSE_MS};
-    progress.limit = call != NULL && call->deadline_ms != 0 ? *call
-                                                            : xv_call_within(call, BUSY_GRACE_MS);
+    progress.limit =
+        call != NULL && call->deadline_ms != 0 ? *call : xv_call_within(call, BUSY_GRACE_MS);
     xvsa_error *failure = NULL;
     for (;;) {
         struct xv_answer answer = {0};

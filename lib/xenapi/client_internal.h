@@ -59,6 +59,10 @@ int xv_rpc_ask(struct xv_client *client, const struct xv_url *url, const char *s
                const struct xv_rpc *rpc, const struct xv_call *call, struct xv_value **ret,
                xvsa_error **error) XV_MUST_CHECK;
 
+/* session.logout; a session that is gone already is success. */
+int xv_session_end(struct xv_client *client, const struct xv_url *url, const char *session,
+                   const struct xv_call *call, xvsa_error **error);
+
 /* Repeats an RPC with the current session as far as it is safe. */
 int xv_client_perform(struct xv_client *client, const struct xv_rpc *rpc,
                       const struct xv_call *call, struct xv_value **ret,

@@ -21,8 +21,8 @@ struct completion {
 
 static void warn(struct completion *completion, const char *what, const xvsa_error *error)
 {
-    json_t *text = error == NULL ? json_string(what)
-                                 : json_sprintf("%s: %s", what, xvsa_error_message(error));
+    json_t *text =
+        error == NULL ? json_string(what) : json_sprintf("%s: %s", what, xvsa_error_message(error));
     json_array_append_new(completion->warnings, text);
 }
 
@@ -80,7 +80,8 @@ static int set_bios_strings(struct completion *completion, xvsa_error **error)
         xv_value_free(params);
         params = NULL;
     }
-    return attempt(completion, "BIOS strings were not restored", "VM.set_bios_strings", params, error);
+    return attempt(completion, "BIOS strings were not restored", "VM.set_bios_strings", params,
+                   error);
 }
 
 static int set_high_availability(struct completion *completion, xvsa_error **error)
@@ -150,10 +151,11 @@ static void warn_missing(struct completion *completion)
         const struct xv_value *map = xv_value_get(completion->record, maps[i]);
         for (size_t k = 0; k < xv_value_count(map); k++) {
             if (!xv_is_sendable_key(xv_value_key_at(map, k)))
-                json_array_append_new(completion->warnings,
-                                      json_sprintf("the key \"%s\" of %s was not restored: XenServer "
-                                                   "could not give it back",
-                                                   xv_value_key_at(map, k), maps[i]));
+                json_array_append_new(
+                    completion->warnings,
+                    json_sprintf("the key \"%s\" of %s was not restored: XenServer "
+                                 "could not give it back",
+                                 xv_value_key_at(map, k), maps[i]));
         }
     }
 }
@@ -162,8 +164,8 @@ static void warn_missing(struct completion *completion)
 static int unmark_vm(struct completion *completion, xvsa_error **error)
 {
     struct xv_value *config = NULL;
-    int rc = xv_ask(completion->client, "VM.get_other_config", xv_params(completion->vm, NULL), true,
-                    completion->call, &config, error);
+    int rc = xv_ask(completion->client, "VM.get_other_config", xv_params(completion->vm, NULL),
+                    true, completion->call, &config, error);
     if (rc == 0)
         rc = xv_vm_unblock(completion->client, completion->vm,
                            xv_value_get_string(config, XV_TAG_KEY, ""), completion->call, error);

@@ -54,17 +54,17 @@ static struct xv_value *vbd_params(const char *vm_ref, const char *vdi_ref,
 {
     bool empty = xv_is_null_ref(vdi_ref);
     struct xv_value *record = xv_value_new_struct();
-    bool good = xv_value_set_string(record, "VM", vm_ref) &&
-                xv_value_set_string(record, "VDI", empty ? XV_NULL_REF : vdi_ref) &&
-                xv_value_set_string(record, "userdevice",
-                                    xv_value_get_string(saved, "userdevice", "autodetect")) &&
-                xv_value_set_bool(record, "bootable", xv_value_get_bool(saved, "bootable", false)) &&
-                xv_value_set_string(record, "mode",
-                                    empty ? "RO" : xv_value_get_string(saved, "mode", "RW")) &&
-                xv_value_set_string(record, "type", empty ? "CD" : "Disk") &&
-                xv_value_set_bool(record, "unpluggable",
-                                  xv_value_get_bool(saved, "unpluggable", true)) &&
-                xv_value_set_bool(record, "empty", empty) && set_quality(record, saved);
+    bool good =
+        xv_value_set_string(record, "VM", vm_ref) &&
+        xv_value_set_string(record, "VDI", empty ? XV_NULL_REF : vdi_ref) &&
+        xv_value_set_string(record, "userdevice",
+                            xv_value_get_string(saved, "userdevice", "autodetect")) &&
+        xv_value_set_bool(record, "bootable", xv_value_get_bool(saved, "bootable", false)) &&
+        xv_value_set_string(record, "mode",
+                            empty ? "RO" : xv_value_get_string(saved, "mode", "RW")) &&
+        xv_value_set_string(record, "type", empty ? "CD" : "Disk") &&
+        xv_value_set_bool(record, "unpluggable", xv_value_get_bool(saved, "unpluggable", true)) &&
+        xv_value_set_bool(record, "empty", empty) && set_quality(record, saved);
     return with_record(record, good);
 }
 
@@ -111,8 +111,8 @@ static struct xv_value *vif_params(const char *vm_ref, const char *network_ref, 
         static const char *const sets[] = {"ipv4_allowed", "ipv6_allowed"};
         for (size_t i = 0; i < 2; i++) {
             if (xv_value_kind(xv_value_get(saved, sets[i])) == XV_VALUE_ARRAY)
-                good = good && xv_value_set(record, sets[i],
-                                            xv_value_copy(xv_value_get(saved, sets[i])));
+                good = good &&
+                       xv_value_set(record, sets[i], xv_value_copy(xv_value_get(saved, sets[i])));
         }
     }
     return with_record(record, good);
@@ -136,7 +136,8 @@ int xv_vif_create(struct xv_client *client, const char *vm_ref, const char *netw
                     &ref, &failure);
     }
     if ((rc == XVSA_ERR_UNKNOWN_OUTCOME || xv_error_is_xenapi(failure, "DEVICE_ALREADY_EXISTS")) &&
-        is_ours(client, "VIF", "VM.get_VIFs", vm_ref, "device", device, "network", network_ref, call))
+        is_ours(client, "VIF", "VM.get_VIFs", vm_ref, "device", device, "network", network_ref,
+                call))
         rc = 0;
     free(ref);
     return finish(rc, failure, "network interface", vm_ref, error);

@@ -364,8 +364,8 @@ int xv_vdi_open_http(struct xv_client *client, const struct xv_inventory *invent
     if (host == NULL)
         return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT, "no host to export the disk %s from",
                        vdi_ref);
-    int rc = xv_ask_text(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), call, &size,
-                         error);
+    int rc =
+        xv_ask_text(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), call, &size, error);
     if (rc != 0)
         return rc;
     struct http_disk *disk = calloc(1, sizeof *disk);

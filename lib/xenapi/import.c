@@ -156,8 +156,8 @@ int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const ch
     struct xv_url url;
     uint64_t length = 0;
     if (host == NULL)
-        return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT, "no host to import the disk %s through",
-                       vdi_ref);
+        return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT,
+                       "no host to import the disk %s through", vdi_ref);
     int rc = measure(&feed, &length, error);
     if (rc != 0)
         return rc;

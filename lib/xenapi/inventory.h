@@ -93,8 +93,8 @@ struct xv_inventory {
     const struct xv_vbd *vbds;
     const struct xv_vif *vifs;
     const struct xv_vm *vms;
-    size_t host_count, sr_count, pbd_count, network_count, pif_count, vdi_count, vbd_count, vif_count,
-        vm_count;
+    size_t host_count, sr_count, pbd_count, network_count, pif_count, vdi_count, vbd_count,
+        vif_count, vm_count;
 };
 
 /* Reads it as a stream of records; a VM that cannot be read over XML-RPC because of a reply that is not

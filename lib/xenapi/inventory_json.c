@@ -53,10 +53,10 @@ static json_t *addresses_of(const struct xv_inventory *all, const struct xv_netw
     json_t *addresses = json_array();
     for (size_t i = 0; i < all->pif_count; i++) {
         const struct xv_pif *pif = &all->pifs[i];
-        if (pif->network == network && pif->host != NULL && pif->attached && pif->address[0] != '\0')
-            json_array_append_new(addresses,
-                                  json_pack("{s:o, s:o}", "host", text(pif->host->uuid), "address",
-                                            text(pif->address)));
+        if (pif->network == network && pif->host != NULL && pif->attached &&
+            pif->address[0] != '\0')
+            json_array_append_new(addresses, json_pack("{s:o, s:o}", "host", text(pif->host->uuid),
+                                                       "address", text(pif->address)));
     }
     return addresses;
 }
@@ -95,10 +95,10 @@ static json_t *interfaces_json(const struct xv_vm *vm)
     json_t *interfaces = json_array();
     for (size_t i = 0; i < vm->vif_count; i++) {
         const struct xv_vif *vif = vm->vifs[i];
-        json_array_append_new(
-            interfaces, json_pack("{s:o, s:o, s:o}", "device", text(vif->device), "mac",
-                                  text(vif->mac), "network",
-                                  text(vif->network == NULL ? NULL : vif->network->uuid)));
+        json_array_append_new(interfaces,
+                              json_pack("{s:o, s:o, s:o}", "device", text(vif->device), "mac",
+                                        text(vif->mac), "network",
+                                        text(vif->network == NULL ? NULL : vif->network->uuid)));
     }
     return interfaces;
 }

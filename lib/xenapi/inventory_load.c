@@ -75,8 +75,7 @@ static int read_pool(void *user, const char *ref, const struct xv_value *record,
     all->pool_uuid = text(&copier, "uuid");
     all->pool_name = text(&copier, "name_label");
     all->default_sr = ref_of(&copier, "default_SR");
-    all->cbt_licensed =
-        strcmp(xv_value_get_string(restrictions, "restrict_cbt", ""), "false") == 0;
+    all->cbt_licensed = strcmp(xv_value_get_string(restrictions, "restrict_cbt", ""), "false") == 0;
     copier.store->coordinator = ref_of(&copier, "master");
     return finish(&copier, record, error);
 }

@@ -38,9 +38,9 @@ void xv_store_free(struct xv_store *store)
 {
     if (store == NULL)
         return;
-    struct xv_list *lists[] = {&store->hosts, &store->metrics, &store->srs,  &store->pbds,
-                               &store->networks, &store->pifs, &store->vdis, &store->vbds,
-                               &store->vifs,  &store->vms,     &store->drivers};
+    struct xv_list *lists[] = {&store->hosts,    &store->metrics, &store->srs,    &store->pbds,
+                               &store->networks, &store->pifs,    &store->vdis,   &store->vbds,
+                               &store->vifs,     &store->vms,     &store->drivers};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         free(lists[i]->items);
         free(lists[i]->links);
@@ -302,8 +302,9 @@ static int group_devices(struct xv_store *store, xvsa_error **error)
 
 static void release_links(struct xv_store *store)
 {
-    struct xv_list *lists[] = {&store->hosts, &store->srs,  &store->pbds, &store->networks,
-                               &store->pifs,  &store->vdis, &store->vbds, &store->vifs, &store->vms};
+    struct xv_list *lists[] = {&store->hosts,    &store->srs,  &store->pbds,
+                               &store->networks, &store->pifs, &store->vdis,
+                               &store->vbds,     &store->vifs, &store->vms};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         free(lists[i]->links);
         lists[i]->links = NULL;

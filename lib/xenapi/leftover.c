@@ -157,9 +157,8 @@ static int note_vdi(void *user, const char *ref, const struct xv_value *record, 
     if (rc != 0 || kept || !dead)
         return rc;
     const struct xv_value *config = xv_value_get(record, "other_config");
-    bool is_snapshot =
-        xv_value_get_bool(record, "is_a_snapshot", false) ||
-        strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
+    bool is_snapshot = xv_value_get_bool(record, "is_a_snapshot", false) ||
+                       strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
     /* A clone that somebody made of a snapshot of ours has its tag but was not created by us. */
     bool is_created = xv_value_get(config, XV_CREATED_KEY) != NULL;
     return add_item(sweep, is_snapshot || is_created ? DESTROY_VDI : UNMARK_VDI, ref, NULL, error);
@@ -225,8 +224,8 @@ static int judge_tasks(struct sweep *sweep, xvsa_error **error)
         if (vdi == NULL) {
             xvsa_error *failure = NULL;
             char *uuid = NULL;
-            rc = xv_ask_text(sweep->client, "VDI.get_uuid", xv_params(ref, NULL), sweep->call, &uuid,
-                             &failure);
+            rc = xv_ask_text(sweep->client, "VDI.get_uuid", xv_params(ref, NULL), sweep->call,
+                             &uuid, &failure);
             stale = rc != 0 && xv_errors_is_gone(failure);
             rc = stale ? 0 : rc;
             if (rc != 0 && error != NULL)
@@ -259,7 +258,8 @@ static int unmark(struct sweep *sweep, const char *class_name, const char *ref, 
 {
     int rc = xv_record_unset_tag(sweep->client, class_name, ref, XV_TAG_KEY, sweep->call, error);
     if (rc == 0)
-        rc = xv_record_unset_tag(sweep->client, class_name, ref, XV_CREATED_KEY, sweep->call, error);
+        rc =
+            xv_record_unset_tag(sweep->client, class_name, ref, XV_CREATED_KEY, sweep->call, error);
     return rc;
 }
 

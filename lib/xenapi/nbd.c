@@ -191,8 +191,8 @@ static int build_entries(struct xv_client *client, const struct xv_inventory *in
         if (!xv_inventory_reaches(inventory, host, vdi->sr))
             continue;
         xv_error_clear(&last);
-        int rc = add_host(client, inventory, host, vdi->uuid, plain, prefer_host, call, entries,
-                          &last);
+        int rc =
+            add_host(client, inventory, host, vdi->uuid, plain, prefer_host, call, entries, &last);
         if (rc != 0)
             xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "no NBD through host %s: %s",
                    host->name, xvsa_error_message(last));
@@ -212,8 +212,8 @@ static int find_servers(struct xv_client *client, const struct xv_inventory *inv
     struct xv_value *answer = NULL;
     xvsa_error *failure = NULL;
     const struct xv_vdi *vdi = xv_inventory_vdi(inventory, vdi_ref);
-    int rc = xv_ask(client, "VDI.get_nbd_info", xv_params(vdi_ref, NULL), true, call, &answer,
-                    &failure);
+    int rc =
+        xv_ask(client, "VDI.get_nbd_info", xv_params(vdi_ref, NULL), true, call, &answer, &failure);
     if (rc == 0) {
         rc = take_answer(entries, answer, plain, inventory, prefer_host, &failure);
     } else if (vdi != NULL && (xv_error_is_xenapi(failure, "HOST_OFFLINE") ||

@@ -14,7 +14,8 @@
 
 /* Reads one object's whole record. */
 int xv_record_get(struct xv_client *client, const char *class_name, const char *ref,
-                  const struct xv_call *call, struct xv_value **ret, xvsa_error **error) XV_MUST_CHECK;
+                  const struct xv_call *call, struct xv_value **ret,
+                  xvsa_error **error) XV_MUST_CHECK;
 /* Reference for a uuid; NOT_FOUND when there is none. The caller frees it. */
 int xv_record_find(struct xv_client *client, const char *class_name, const char *uuid,
                    const struct xv_call *call, char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
@@ -25,7 +26,8 @@ int xv_record_set_tag(struct xv_client *client, const char *class_name, const ch
 
 /* Takes other_config[key] away; what is gone is success. */
 int xv_record_unset_tag(struct xv_client *client, const char *class_name, const char *ref,
-                        const char *key, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+                        const char *key, const struct xv_call *call,
+                        xvsa_error **error) XV_MUST_CHECK;
 
 /* VM.snapshot with a name that is unique to the tag, so that a snapshot whose answer was lost is found.
  * skip: VDI references to leave out (older servers: their snapshots are destroyed afterwards). The
@@ -44,8 +46,8 @@ struct xv_snapshot_disk {
     bool cbt_enabled;
 };
 /* The disks of a snapshot VM, CDs left out. */
-int xv_snapshot_disks(struct xv_client *client, const char *snapshot_ref, const struct xv_call *call,
-                      struct xv_snapshot_disk **ret, size_t *ret_count,
+int xv_snapshot_disks(struct xv_client *client, const char *snapshot_ref,
+                      const struct xv_call *call, struct xv_snapshot_disk **ret, size_t *ret_count,
                       xvsa_error **error) XV_MUST_CHECK;
 void xv_snapshot_disks_free(struct xv_snapshot_disk *disks, size_t count);
 /* Destroys a snapshot VM and then its disks, except those in keep (references), which lose their VBDs

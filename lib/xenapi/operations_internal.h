@@ -15,12 +15,13 @@
 #define XV_CREATED_KEY "xvsa-id"
 #define XV_CREATED_ID  33 /* bytes of the id's text */
 
-#define XV_SNAPSHOT_PREFIX "libxvsa snapshot "   /* and the tag: name of a snapshot VM */
+#define XV_SNAPSHOT_PREFIX "libxvsa snapshot "    /* and the tag: name of a snapshot VM */
 #define XV_RESTORE_PREFIX  "[libxvsa restoring] " /* and the name: of an unfinished VM */
-#define XV_BLOCK_PREFIX    "libxvsa at work ["   /* the tag and "]": reason of a blocked operation */
-#define XV_TASK_PREFIX     "libxvsa "            /* name of a task for a transfer; a VDI's reference is
+#define XV_BLOCK_PREFIX    "libxvsa at work [" /* the tag and "]": reason of a blocked operation */
+#define XV_TASK_PREFIX                                                                             \
+    "libxvsa "            /* name of a task for a transfer; a VDI's reference is
                                                     its description */
-#define XV_GRACE_MS        15000 /* for cleaning up after a cancellation or a passed deadline */
+#define XV_GRACE_MS 15000 /* for cleaning up after a cancellation or a passed deadline */
 
 /* xv_client_call, taking params over; NULL params means that there was no memory for them. ret may be
  * NULL. */
@@ -45,7 +46,8 @@ int xv_record_unset_tag(struct xv_client *client, const char *class_name, const 
 
 /* Waits for a task's end. *ret (may be NULL): its result. UNKNOWN_OUTCOME when it vanished. */
 int xv_task_wait(struct xv_client *client, const char *task, const char *what,
-                 const struct xv_call *call, struct xv_value **ret, xvsa_error **error) XV_MUST_CHECK;
+                 const struct xv_call *call, struct xv_value **ret,
+                 xvsa_error **error) XV_MUST_CHECK;
 /* Ends what the caller of a transfer does not want any more; never fails. */
 void xv_task_abandon(struct xv_client *client, const char *task);
 /* A task for a transfer of a VDI. */

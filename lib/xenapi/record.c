@@ -53,7 +53,8 @@ int xv_run(struct xv_client *client, const char *method, struct xv_value *params
     if (rc == 0 && ret_text != NULL) {
         const char *text = xv_value_string(value, NULL);
         if (text == NULL)
-            rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s ends without a result", method);
+            rc =
+                xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s ends without a result", method);
         else if ((*ret_text = strdup(text)) == NULL)
             rc = xv_fail_memory(error);
     }

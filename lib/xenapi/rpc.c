@@ -4,6 +4,7 @@
  */
 #include "xenapi/client_internal.h"
 
+#include <stdarg.h>
 #include <string.h>
 
 #include "xenapi/errors.h"
@@ -34,9 +35,9 @@ static int check_status(const struct xv_exchange *exchange, const struct xv_url 
     int status = xv_http_status(exchange);
     if (status == 200)
         return 0;
-    int rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
-                     "%s: %s answers with HTTP status %d instead of XML-RPC", method, url->host,
-                     status);
+    int rc =
+        xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
+                "%s: %s answers with HTTP status %d instead of XML-RPC", method, url->host, status);
     if (error != NULL)
         xv_error_set_http(*error, status);
     return rc;
@@ -103,5 +104,37 @@ int xv_rpc_ask(struct xv_client *client, const struct xv_url *url, const char *s
     }
     rc = xv_errors_fail(rpc->method, answer.value, session, error);
     xv_value_free(answer.value);
+    return rc;
+}
+
+struct xv_value *xv_params(const char *first, ...)
+{
+    struct xv_value *params = xv_value_new_array();
+    va_list args;
+    va_start(args, first);
+    bool good = true;
+    for (const char *text = first; good && text != NULL; text = va_arg(args, const char *))
+        good = xv_value_add(params, xv_value_new_string(text));
+    va_end(args);
+    if (good)
+        return params;
+    xv_value_free(params);
+    return NULL;
+}
+
+int xv_session_end(struct xv_client *client, const struct xv_url *url, const char *session,
+                   const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_rpc rpc = {.method = "session.logout", .idempotent = true};
+    struct xv_value *value = NULL;
+    xvsa_error *failure = NULL;
+    int rc = xv_rpc_ask(client, url, session, &rpc, call, &value, &failure);
+    xv_value_free(value);
+    /* A session that is gone is what was wanted. */
+    if (xv_error_is_xenapi(failure, "SESSION_INVALID"))
+        rc = 0;
+    if (rc != 0 && error != NULL)
+        *error = xvsa_error_ref(failure);
+    xvsa_error_unref(failure);
     return rc;
 }

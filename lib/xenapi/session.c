@@ -8,16 +8,13 @@
 #include <string.h>
 #include <time.h>
 
-#include "xenapi/client_internal.h"
 #include "xenapi/errors.h"
+#include "xenapi/session_internal.h"
 
-#define HOPS_MAX      3
-#define MEMBERS_MAX   1024
-#define LOGIN_MS      30000 /* a member that answers slower is given up for the moment */
-#define PAUSE_MS      1000
-#define PAUSE_MAX_MS  10000
-#define GRACE_MS      600000 /* for a call without deadline */
-#define LOGOUT_MS     5000
+#define PAUSE_MS     1000
+#define PAUSE_MAX_MS 10000
+#define GRACE_MS     600000 /* for a call without deadline */
+#define LOGOUT_MS    5000
 
 enum outcome {
     LOGGED_IN,
@@ -26,38 +23,6 @@ enum outcome {
     DEAD,      /* no answer, or none that makes sense */
     FINAL,     /* no other member will answer otherwise */
 };
-
-/* One attempt to find the coordinator. */
-struct search {
-    struct xv_client *client;
-    const struct xv_call *call;
-    struct xv_url visited[HOPS_MAX + 1]; /* of the present candidate's hops */
-    size_t visited_count;
-    char *session; /* of the login that succeeded */
-    struct xv_url coordinator;
-    struct xv_url *members;
-    size_t member_count;
-    char fingerprint[XV_FINGERPRINT_TEXT];
-    char *pool_uuid;
-    char *pool_name;
-    xvsa_error *error; /* the most telling failure so far */
-    bool wait;         /* some member asked for patience */
-};
-
-struct xv_value *xv_params(const char *first, ...)
-{
-    struct xv_value *params = xv_value_new_array();
-    va_list args;
-    va_start(args, first);
-    bool good = true;
-    for (const char *text = first; good && text != NULL; text = va_arg(args, const char *))
-        good = xv_value_add(params, xv_value_new_string(text));
-    va_end(args);
-    if (good)
-        return params;
-    xv_value_free(params);
-    return NULL;
-}
 
 void xv_client_member_url(const struct xv_client *client, const char *address, struct xv_url *ret)
 {
@@ -72,7 +37,7 @@ void xv_client_member_url(const struct xv_client *client, const char *address, s
 }
 
 /* Keeps the first failure, or a later one that tells more: a refusal rather than silence. */
-static void note(struct search *search, xvsa_error *error)
+static void note(struct xv_search *search, xvsa_error *error)
 {
     int32_t had = xvsa_error_code(search->error);
     int32_t got = xvsa_error_code(error);
@@ -86,7 +51,7 @@ static void note(struct search *search, xvsa_error *error)
     search->error = error;
 }
 
-static enum outcome judge_failure(struct search *search, const struct xv_url *url,
+static enum outcome judge_failure(struct xv_search *search, const struct xv_url *url,
                                   const struct xv_value *description, struct xv_url *ret_next)
 {
     xvsa_error *error = NULL;
@@ -107,7 +72,7 @@ static enum outcome judge_failure(struct search *search, const struct xv_url *ur
     return FINAL;
 }
 
-static enum outcome judge_transport(struct search *search, xvsa_error *error)
+static enum outcome judge_transport(struct xv_search *search, xvsa_error *error)
 {
     int32_t code = xvsa_error_code(error);
     xvsa_error *interruption = NULL;
@@ -124,25 +89,13 @@ static enum outcome judge_transport(struct search *search, xvsa_error *error)
     return code == XVSA_ERR_INVALID || code == XVSA_ERR_MEMORY ? FINAL : DEAD;
 }
 
-static void logout(struct xv_client *client, const struct xv_url *url, const char *session)
-{
-    struct xv_call call = xv_call_within(NULL, LOGOUT_MS);
-    struct xv_rpc rpc = {.method = "session.logout", .idempotent = true};
-    struct xv_value *value = NULL;
-    xvsa_error *error = NULL;
-    if (xv_rpc_ask(client, url, session, &rpc, &call, &value, &error) != 0)
-        xv_log(client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "logout: %s", xvsa_error_message(error));
-    xvsa_error_unref(error);
-    xv_value_free(value);
-}
-
-static enum outcome try_login(struct search *search, const struct xv_url *url,
+static enum outcome try_login(struct xv_search *search, const struct xv_url *url,
                               struct xv_url *ret_next)
 {
     struct xv_client *client = search->client;
     xvsa_error *error = NULL;
     struct xv_answer answer = {0};
-    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
+    struct xv_call call = xv_call_within(search->call, XV_LOGIN_MS);
     struct xv_rpc rpc = {.method = "session.login_with_password", .idempotent = true};
     struct xv_value *params =
         xv_params(client->username, client->password, "1.0", client->originator, NULL);
@@ -170,14 +123,14 @@ static enum outcome try_login(struct search *search, const struct xv_url *url,
     return outcome;
 }
 
-static enum outcome loop_outcome(struct search *search, const struct xv_url *from,
+static enum outcome loop_outcome(struct xv_search *search, const struct xv_url *from,
                                  const struct xv_url *to)
 {
     xvsa_error *error = NULL;
     bool seen = false;
     for (size_t i = 0; i < search->visited_count; i++)
         seen = seen || xv_url_equal(&search->visited[i], to);
-    if (!seen && search->visited_count <= HOPS_MAX)
+    if (!seen && search->visited_count <= XV_HOPS_MAX)
         return ELSEWHERE;
     if (seen)
         xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
@@ -186,14 +139,14 @@ static enum outcome loop_outcome(struct search *search, const struct xv_url *fro
                 from->host, to->host);
     else
         xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT,
-                "%d members in turn named another coordinator, the last one %s", HOPS_MAX + 1,
+                "%d members in turn named another coordinator, the last one %s", XV_HOPS_MAX + 1,
                 to->host);
     note(search, error);
     return DEAD;
 }
 
 /* Logs in at one candidate or where it points to. */
-static enum outcome follow(struct search *search, const struct xv_url *candidate)
+static enum outcome follow(struct xv_search *search, const struct xv_url *candidate)
 {
     struct xv_url url = *candidate;
     search->visited_count = 0;
@@ -210,152 +163,25 @@ static enum outcome follow(struct search *search, const struct xv_url *candidate
     }
 }
 
-static int take_pool(void *user, const char *ref, struct xv_value *record, xvsa_error **error)
-{
-    struct search *search = user;
-    (void)ref;
-    int rc = 0;
-    if (search->pool_uuid == NULL) {
-        search->pool_uuid = strdup(xv_value_get_string(record, "uuid", ""));
-        search->pool_name = strdup(xv_value_get_string(record, "name_label", ""));
-        if (search->pool_uuid == NULL || search->pool_name == NULL)
-            rc = xv_fail_memory(error);
-    }
-    xv_value_free(record);
-    return rc;
-}
-
-static int take_member(void *user, const char *ref, struct xv_value *record, xvsa_error **error)
-{
-    struct search *search = user;
-    const char *address = xv_value_get_string(record, "address", "");
-    int rc = 0;
-    (void)ref;
-    if (search->member_count == MEMBERS_MAX) {
-        rc = xv_fail(error, XVSA_ERR_LIMIT, XV_COMPONENT, "the pool has more than %d hosts",
-                     MEMBERS_MAX);
-    } else if (address[0] != '\0' && strlen(address) < sizeof search->members->host) {
-        xv_client_member_url(search->client, address, &search->members[search->member_count]);
-        search->member_count++;
-    }
-    xv_value_free(record);
-    return rc;
-}
-
-static int take_certificate(void *user, const char *ref, struct xv_value *record,
-                            xvsa_error **error)
-{
-    struct search *search = user;
-    const char *text = xv_value_get_string(record, "fingerprint_sha256", "");
-    if (text[0] == '\0')
-        text = xv_value_get_string(record, "fingerprint", "");
-    int rc = 0;
-    (void)ref;
-    if (strcmp(xv_value_get_string(record, "type", ""), "host") == 0 && text[0] != '\0')
-        rc = xv_trust_pin(search->client->trust, text, error);
-    xv_value_free(record);
-    return rc;
-}
-
-static int read_records(struct search *search, const char *method, xv_member_fn take,
-                        xvsa_error **error)
-{
-    struct xv_value *value = NULL;
-    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
-    struct xv_rpc rpc = {
-        .method = method, .idempotent = true, .on_member = take, .member_user = search};
-    int rc = xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc, &call, &value,
-                        error);
-    xv_value_free(value);
-    return rc;
-}
-
-struct refs {
-    char **items;
-    size_t count;
-};
-
-static int pin_host_certificate(struct search *search, const char *host_ref, xvsa_error **error)
-{
-    struct xv_value *value = NULL;
-    struct xv_value *params = xv_params(host_ref, NULL);
-    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
-    struct xv_rpc rpc = {
-        .method = "host.get_server_certificate", .params = params, .idempotent = true};
-    int rc = params == NULL ? xv_fail_memory(error)
-                            : xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc,
-                                         &call, &value, error);
-    if (rc == 0)
-        rc = xv_trust_pin_pem(search->client->trust, xv_value_string(value, ""), error);
-    xv_value_free(params);
-    xv_value_free(value);
-    return rc;
-}
-
-/* For servers older than Certificate records. */
-static int pin_each_host(struct search *search, xvsa_error **error)
-{
-    struct xv_value *hosts = NULL;
-    struct xv_call call = xv_call_within(search->call, LOGIN_MS);
-    struct xv_rpc rpc = {.method = "host.get_all", .idempotent = true};
-    int rc = xv_rpc_ask(search->client, &search->coordinator, search->session, &rpc, &call, &hosts,
-                        error);
-    for (size_t i = 0; rc == 0 && i < xv_value_count(hosts) && i < MEMBERS_MAX; i++) {
-        xvsa_error *ignored = NULL;
-        /* A dead host cannot tell its certificate; the others still count. */
-        if (pin_host_certificate(search, xv_value_string(xv_value_at(hosts, i), ""), &ignored) != 0)
-            xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "host certificate: %s",
-                   xvsa_error_message(ignored));
-        xvsa_error_unref(ignored);
-    }
-    xv_value_free(hosts);
-    return rc;
-}
-
-/* Learns the certificates of the other members over the trusted connection. Without them only the
- * members whose certificates are trusted anyway can be reached, which is no reason to fail. */
-static void pin_members(struct search *search)
-{
-    xvsa_error *error = NULL;
-    if (!search->coordinator.tls)
-        return;
-    int rc = read_records(search, "Certificate.get_all_records", take_certificate, &error);
-    if (rc == XVSA_ERR_UNSUPPORTED) {
-        xv_error_clear(&error);
-        rc = pin_each_host(search, &error);
-    }
-    if (rc != 0)
-        xv_log(search->client->env, XVSA_LOG_WARNING, XV_COMPONENT,
-               "the certificates of the pool's members cannot be learnt: %s",
-               xvsa_error_message(error));
-    xvsa_error_unref(error);
-}
-
 /* Checks after a login that this is the pool, and reads who its members are. */
-static enum outcome identify(struct search *search)
+static enum outcome identify(struct xv_search *search)
 {
     const char *expected = search->client->pool_uuid;
     xvsa_error *error = NULL;
-    free(search->pool_uuid);
-    free(search->pool_name);
-    search->pool_uuid = NULL;
-    search->pool_name = NULL;
-    search->member_count = 0;
-    int rc = read_records(search, "pool.get_all_records", take_pool, &error);
-    if (rc == 0 && (search->pool_uuid == NULL || search->pool_uuid[0] == '\0'))
-        rc = xv_fail(&error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s does not tell its pool's uuid",
-                     search->coordinator.host);
+    int rc = xv_search_read_pool(search, &error);
     if (rc == 0 && expected != NULL && strcmp(expected, search->pool_uuid) != 0)
         rc = xv_fail(&error, XVSA_ERR_CONFLICT, XV_COMPONENT,
                      "%s belongs to pool %.64s, not to the expected pool %s",
                      search->coordinator.host, search->pool_uuid, expected);
     if (rc == 0)
-        rc = read_records(search, "host.get_all_records", take_member, &error);
+        rc = xv_search_read_members(search, &error);
     if (rc == 0) {
-        pin_members(search);
+        xv_search_pin_members(search);
         return LOGGED_IN;
     }
-    logout(search->client, &search->coordinator, search->session);
+    struct xv_call grace = xv_call_within(NULL, LOGOUT_MS);
+    if (xv_session_end(search->client, &search->coordinator, search->session, &grace, NULL) != 0)
+        xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "a session is left to expire");
     xv_free_secret(search->session);
     search->session = NULL;
     note(search, error);
@@ -395,7 +221,7 @@ static int list_candidates(struct xv_client *client, struct candidates *list, xv
 }
 
 /* Asks each candidate once. */
-static enum outcome sweep(struct search *search, const struct candidates *list)
+static enum outcome sweep(struct xv_search *search, const struct candidates *list)
 {
     enum outcome last = DEAD;
     for (size_t i = 0; i < list->count; i++) {
@@ -409,7 +235,7 @@ static enum outcome sweep(struct search *search, const struct candidates *list)
     return search->wait ? WAIT : last;
 }
 
-static int give_up(struct search *search, xvsa_error **error)
+static int give_up(struct xv_search *search, xvsa_error **error)
 {
     if (search->error == NULL)
         return xv_fail_memory(error);
@@ -421,7 +247,7 @@ static int give_up(struct search *search, xvsa_error **error)
 
 /* Repeats sweeps while patience may help: a member asked for it, or a pool that was there before is
  * restarting or choosing a new coordinator. */
-static int find_coordinator(struct search *search, bool patient, xvsa_error **error)
+static int find_coordinator(struct xv_search *search, bool patient, xvsa_error **error)
 {
     struct candidates list = {0};
     struct xv_call limit = xv_call_within(search->call, GRACE_MS);
@@ -456,7 +282,7 @@ static int find_coordinator(struct search *search, bool patient, xvsa_error **er
     return rc;
 }
 
-static void finish_search(struct search *search)
+static void finish_search(struct xv_search *search)
 {
     xv_free_secret(search->session);
     free(search->members);
@@ -466,7 +292,7 @@ static void finish_search(struct search *search)
 }
 
 /* Called with the lock held; takes the search's findings over. */
-static void adopt(struct xv_client *client, struct search *search)
+static void adopt(struct xv_client *client, struct xv_search *search)
 {
     struct xv_url *old_members = client->members;
     char *old_session = client->session;
@@ -479,17 +305,17 @@ static void adopt(struct xv_client *client, struct search *search)
     search->session = old_session;
 }
 
-static int open_search(struct search *search, struct xv_client *client, const struct xv_call *call,
-                       xvsa_error **error)
+static int open_search(struct xv_search *search, struct xv_client *client,
+                       const struct xv_call *call, xvsa_error **error)
 {
-    *search = (struct search){.client = client, .call = call};
-    search->members = calloc(MEMBERS_MAX, sizeof *search->members);
+    *search = (struct xv_search){.client = client, .call = call};
+    search->members = calloc(XV_MEMBERS_MAX, sizeof *search->members);
     return search->members == NULL ? xv_fail_memory(error) : 0;
 }
 
 int xv_session_open(struct xv_client *client, const struct xv_call *call, xvsa_error **error)
 {
-    struct search search;
+    struct xv_search search;
     int rc = open_search(&search, client, call, error);
     if (rc == 0)
         rc = find_coordinator(&search, false, error);
@@ -529,7 +355,7 @@ static int await_renewal(struct xv_client *client, const struct xv_call *call, x
 int xv_session_renew(struct xv_client *client, uint64_t epoch, const struct xv_call *call,
                      xvsa_error **error)
 {
-    struct search search;
+    struct xv_search search;
     pthread_mutex_lock(&client->lock);
     int rc = await_renewal(client, call, error);
     if (rc == 0 && client->closed)

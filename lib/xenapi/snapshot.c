@@ -119,7 +119,8 @@ static int find_by_name(struct xv_client *client, const char *vm_ref, const char
                         const struct xv_call *call, char **ret, xvsa_error **error)
 {
     struct xv_value *refs = NULL;
-    int rc = xv_ask(client, "VM.get_by_name_label", xv_params(name, NULL), true, call, &refs, error);
+    int rc =
+        xv_ask(client, "VM.get_by_name_label", xv_params(name, NULL), true, call, &refs, error);
     for (size_t i = 0; rc == 0 && *ret == NULL && i < xv_value_count(refs); i++) {
         char *source = NULL;
         const char *ref = xv_value_string(xv_value_at(refs, i), "");
@@ -319,8 +320,9 @@ static int describe(struct xv_client *client, const struct disk *disk, const str
     return rc;
 }
 
-int xv_snapshot_disks(struct xv_client *client, const char *snapshot_ref, const struct xv_call *call,
-                      struct xv_snapshot_disk **ret, size_t *ret_count, xvsa_error **error)
+int xv_snapshot_disks(struct xv_client *client, const char *snapshot_ref,
+                      const struct xv_call *call, struct xv_snapshot_disk **ret, size_t *ret_count,
+                      xvsa_error **error)
 {
     struct disks disks = {0};
     struct xv_value *record = NULL;

@@ -133,8 +133,7 @@ static int await_end(struct watch *watch, struct xv_value **ret, xvsa_error **er
             watch->token[0] = '\0';
             anew = true;
         }
-        rc = anew || watch->poll ? fetch(watch, &record, error)
-                                 : wait_event(watch, &record, error);
+        rc = anew || watch->poll ? fetch(watch, &record, error) : wait_event(watch, &record, error);
         anew = false;
         if (rc != 0 || (record != NULL && !is_pending(record)))
             break;
@@ -157,9 +156,9 @@ static int judge(const struct watch *watch, const struct xv_value *record, struc
     const char *status = xv_value_get_string(record, "status", "");
     const struct xv_value *description = xv_value_get(record, "error_info");
     if (strcmp(status, "success") == 0)
-        return ret == NULL ? 0
-                           : xv_xmlrpc_decode_result(xv_value_get_string(record, "result", ""), ret,
-                                                     error);
+        return ret == NULL
+                   ? 0
+                   : xv_xmlrpc_decode_result(xv_value_get_string(record, "result", ""), ret, error);
     if (xv_value_count(description) > 0) {
         char *session = xv_client_session(watch->client);
         int rc = xv_errors_fail(watch->what, description, session, error);
@@ -213,7 +212,8 @@ int xv_task_create(struct xv_client *client, const char *label, const char *vdi_
     struct xv_value *value = NULL;
     snprintf(name, sizeof name, XV_TASK_PREFIX "%s", label);
     /* Twice the same task does no harm: the server collects forgotten ones. */
-    int rc = xv_ask(client, "task.create", xv_params(name, vdi_ref, NULL), true, call, &value, error);
+    int rc =
+        xv_ask(client, "task.create", xv_params(name, vdi_ref, NULL), true, call, &value, error);
     if (rc != 0)
         return rc;
     *ret = strdup(xv_value_string(value, ""));
@@ -253,9 +253,8 @@ static int run_once(struct xv_client *client, const char *method, const struct x
 int xv_client_run(struct xv_client *client, const char *method, const struct xv_value *params,
                   const struct xv_call *call, struct xv_value **ret, xvsa_error **error)
 {
-    struct xv_call limit = call != NULL && call->deadline_ms != 0
-                               ? *call
-                               : xv_call_within(call, BUSY_GRACE_MS);
+    struct xv_call limit =
+        call != NULL && call->deadline_ms != 0 ? *call : xv_call_within(call, BUSY_GRACE_MS);
     int64_t pause = BUSY_PAUSE_MS;
     for (;;) {
         xvsa_error *failure = NULL;

@@ -5,11 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TARGET_MAX  900
-#define STALL_MS    600000 /* attaching a disk may wait for the SR's other operations */
-#define VERDICT_MS  60000
-#define ACCOUNT_MS  5000
-#define SKIP_PIECE  65536
+#define TARGET_MAX 900
+#define STALL_MS   600000 /* attaching a disk may wait for the SR's other operations */
+#define VERDICT_MS 60000
+#define ACCOUNT_MS 5000
+#define SKIP_PIECE 65536
 
 static int make_target(const struct xv_transfer *transfer, const struct xv_transfer_spec *spec,
                        char *target, size_t size, xvsa_error **error)
@@ -76,10 +76,11 @@ static int bad_status(struct xv_transfer *transfer, const struct xv_url *url, xv
     struct xv_url other;
     int rc;
     if (status >= 300 && status < 400 && redirect_host(transfer, &other))
-        rc = xv_fail(error, XVSA_ERR_CONFLICT, XV_COMPONENT,
-                     "%s of %s: host %s does not reach the storage any more and names %s; choose the "
-                     "host anew",
-                     transfer->what, transfer->vdi, url->host, other.host);
+        rc = xv_fail(
+            error, XVSA_ERR_CONFLICT, XV_COMPONENT,
+            "%s of %s: host %s does not reach the storage any more and names %s; choose the "
+            "host anew",
+            transfer->what, transfer->vdi, url->host, other.host);
     else if (status == 401)
         rc = xv_fail(error, XVSA_ERR_AUTH, XV_COMPONENT, "%s of %s: host %s refuses the session",
                      transfer->what, transfer->vdi, url->host);
@@ -149,8 +150,8 @@ int xv_transfer_read(struct xv_transfer *transfer, void *data, uint64_t length, 
     while (length > 0) {
         size_t room = output == NULL && length > sizeof skipped ? sizeof skipped : (size_t)length;
         size_t got = 0;
-        int rc = xv_http_read(transfer->exchange, output == NULL ? skipped : output, room, &got,
-                              error);
+        int rc =
+            xv_http_read(transfer->exchange, output == NULL ? skipped : output, room, &got, error);
         if (rc != 0)
             return rc;
         if (got == 0)

@@ -37,7 +37,8 @@ const struct xv_value *xv_value_at(const struct xv_value *value, size_t index);
 const char *xv_value_key_at(const struct xv_value *value, size_t index);
 const struct xv_value *xv_value_get(const struct xv_value *value, const char *key);
 /* Shorthands for a member of a struct. */
-const char *xv_value_get_string(const struct xv_value *value, const char *key, const char *fallback);
+const char *xv_value_get_string(const struct xv_value *value, const char *key,
+                                const char *fallback);
 int64_t xv_value_get_int(const struct xv_value *value, const char *key, int64_t fallback);
 bool xv_value_get_bool(const struct xv_value *value, const char *key, bool fallback);
 

@@ -97,7 +97,8 @@ static struct xv_value *special_from_json(const json_t *json, int depth, bool *r
             struct xv_value *record = xv_value_new_struct();
             const char *key;
             json_t *item;
-            json_object_foreach ((json_t *)(uintptr_t)member, key, item) {
+            json_object_foreach((json_t *)(uintptr_t)member, key, item)
+            {
                 if (!xv_value_set(record, key, from_json(item, depth + 1))) {
                     xv_value_free(record);
                     return NULL;
@@ -119,7 +120,8 @@ static struct xv_value *object_from_json(const json_t *json, int depth)
     record = xv_value_new_struct();
     const char *key;
     json_t *item;
-    json_object_foreach ((json_t *)(uintptr_t)json, key, item) {
+    json_object_foreach((json_t *)(uintptr_t)json, key, item)
+    {
         if (!xv_value_set(record, key, from_json(item, depth + 1))) {
             xv_value_free(record);
             return NULL;

@@ -34,7 +34,8 @@ static void try_vbd(struct xv_client *client, const char *method, const char *vb
     xvsa_error_unref(error);
 }
 
-void xv_vdi_detach_control(struct xv_client *client, const char *vdi_ref, const struct xv_call *call)
+void xv_vdi_detach_control(struct xv_client *client, const char *vdi_ref,
+                           const struct xv_call *call)
 {
     struct xv_value *vbds = NULL;
     if (xv_ask(client, "VDI.get_VBDs", xv_params(vdi_ref, NULL), true, call, &vbds, NULL) != 0)
@@ -176,7 +177,8 @@ static int read_size(struct xv_client *client, const char *ref, const struct xv_
 }
 
 int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
-                  const struct xv_call *call, char **ret_ref, uint64_t *ret_size, xvsa_error **error)
+                  const struct xv_call *call, char **ret_ref, uint64_t *ret_size,
+                  xvsa_error **error)
 {
     char id[XV_CREATED_ID];
     char *ref = NULL;

@@ -125,7 +125,7 @@ int xv_vhd_extents(const struct xv_vhd *vhd, uint64_t size, struct xv_extents *r
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < vhd->block_count; i++) {
         uint64_t offset = (uint64_t)indexes[i] * vhd->block_size;
-        uint64_t length = offset >= size                     ? 0
+        uint64_t length = offset >= size                    ? 0
                           : size - offset < vhd->block_size ? size - offset
                                                             : vhd->block_size;
         rc = xv_extents_add(ret, offset, length, error);

@@ -147,8 +147,8 @@ static bool set_generation(struct xv_value *target, const struct xv_value *recor
     return xv_value_set_string(target, "generation_id", text);
 }
 
-static bool set_own_members(struct xv_value *target, const struct xv_value *record, const char *name,
-                            const char *tag, const char *id)
+static bool set_own_members(struct xv_value *target, const struct xv_value *record,
+                            const char *name, const char *tag, const char *id)
 {
     char *label = NULL;
     if (asprintf(&label, XV_RESTORE_PREFIX "%s", name) < 0)
@@ -165,7 +165,8 @@ static bool set_own_members(struct xv_value *target, const struct xv_value *reco
                                      xv_value_get_bool(record, "has_vendor_device", false));
     double multiplier = xv_value_double(xv_value_get(record, "HVM_shadow_multiplier"), 1.0);
     if (multiplier < 1.0 || multiplier > 1.0)
-        good = good && xv_value_set(target, "HVM_shadow_multiplier", xv_value_new_double(multiplier));
+        good =
+            good && xv_value_set(target, "HVM_shadow_multiplier", xv_value_new_double(multiplier));
     return good && set_generation(target, record);
 }
 

@@ -22,7 +22,8 @@ typedef int (*xv_source_fn)(void *user, void *data, size_t room, size_t *ret_len
                             xvsa_error **error);
 
 /* Takes each member of the Value struct; owns value. Non-zero stops and is returned. */
-typedef int (*xv_member_fn)(void *user, const char *key, struct xv_value *value, xvsa_error **error);
+typedef int (*xv_member_fn)(void *user, const char *key, struct xv_value *value,
+                            xvsa_error **error);
 
 struct xv_xmlrpc_input {
     xv_source_fn source;

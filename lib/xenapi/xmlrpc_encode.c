@@ -116,10 +116,9 @@ static int add_content(struct xv_buffer *buffer, const struct xv_value *value, i
     case XV_VALUE_STRING:
         return add_escaped(buffer, xv_value_string(value, ""), error);
     case XV_VALUE_BOOL:
-        return xv_buffer_add_text(buffer,
-                                  xv_value_bool(value, false) ? "<boolean>1</boolean>"
-                                                              : "<boolean>0</boolean>",
-                                  error);
+        return xv_buffer_add_text(
+            buffer, xv_value_bool(value, false) ? "<boolean>1</boolean>" : "<boolean>0</boolean>",
+            error);
     case XV_VALUE_DOUBLE:
         xv_value_format_double(xv_value_double(value, 0), text, sizeof text);
         return add_tagged(buffer, "<double>", text, "</double>", error);

@@ -101,7 +101,8 @@ static int in_tag(struct xv_filter *filter, char c, xvsa_error **error)
     else if (filter->matched == SIZE_MAX && filter->run == 3 && (c == 'D' || c == 'E'))
         return xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT,
                        "the answer holds a document type declaration, which XML-RPC has not");
-    else if (filter->matched > 0 && filter->matched < sizeof open_tag && c == open_tag[filter->matched])
+    else if (filter->matched > 0 && filter->matched < sizeof open_tag &&
+             c == open_tag[filter->matched])
         filter->matched++;
     else
         filter->matched = 0;

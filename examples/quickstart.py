@@ -97,7 +97,7 @@ class Story:
                             before[device]], check=True)
         first, second = (disks[device]["uuid"] for device in sorted(disks))
         write_changes(self.simulator, first, image, changed)
-        for number in range(24):
+        for number in range(48):
             self.simulator.ask("disk/write", vdi=second, length=CHUNK // 2, random_seed=number,
                                offset=number * 5 * MIB + 12345)
         chunks = sum(changed_chunks(before[device], self.simulator.disk_path(disk["uuid"]),

@@ -282,7 +282,7 @@ def change_files(image, folder, unwanted):
     rng = random.Random(11)
     commands = ["mkdir /work"]
     new = {}
-    for number in range(16):
+    for number in range(48):
         data = rng.randbytes(rng.randrange(200_000, 900_000))
         if number % 2:
             data = base64.b64encode(data)

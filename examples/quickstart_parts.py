@@ -280,7 +280,7 @@ def changed_chunks(before, after, size):
 def change_files(image, folder, unwanted):
     """Writes files into an ext4 image and removes some; returns the digests of the new ones."""
     rng = random.Random(11)
-    commands = ["mkdir /work"]
+    commands = ["mkdir /documents"]
     new = {}
     for number in range(48):
         data = rng.randbytes(rng.randrange(200_000, 900_000))
@@ -289,8 +289,8 @@ def change_files(image, folder, unwanted):
         path = os.path.join(folder, f"new-{number}")
         with open(path, "wb") as file:
             file.write(data)
-        new[f"/work/document-{number}"] = hashlib.sha256(data).hexdigest()
-        commands.append(f"write {path} /work/document-{number}")
+        new[f"/documents/document-{number}"] = hashlib.sha256(data).hexdigest()
+        commands.append(f"write {path} /documents/document-{number}")
     commands += [f"rm \"{name}\"" for name in unwanted]
     script = os.path.join(folder, "changes.debugfs")
     with open(script, "w", encoding="utf-8") as file:

@@ -25,12 +25,13 @@ BELOW = {
 # Third-party headers, each with the only files that may include it.
 PLACES = {
     "curl/*": ["lib/net/*"],
-    "libxml/*": ["lib/xenapi/xmlrpc*.c"],
+    "libxml/*": ["lib/xenapi/xmlrpc*.[ch]"],
     "libnbd.h": ["lib/disk/nbd*.[ch]"],
     "sqlite3.h": ["lib/coord/*"],
-    "openssl/*": ["lib/repo/crypt*.[ch]", "lib/net/trust*.[ch]", "lib/diff/*.c"],
+    "openssl/*": ["lib/repo/crypt*.[ch]", "lib/net/trust*.[ch]", "lib/disk/nbd*.[ch]",
+                  "lib/diff/*.c"],
     "zstd.h": ["lib/repo/*"],
-    "xxhash.h": ["lib/repo/*", "lib/diff/*", "lib/base/*"],
+    "xxhash.h": ["lib/repo/*", "lib/diff/*", "lib/job/*"],
     "jansson.h": ["lib/api/*", "lib/job/*", "lib/xenapi/*", "lib/repo/*", "lib/coord/*",
                   "lib/target/*"],
 }

@@ -13,7 +13,7 @@ FILE_LINES = 600
 HEADER_LINES = 1200  # the public header documents the whole API
 LICENCE = "SPDX-License-Identifier: LGPL-2.1-or-later"
 
-ANYWHERE = ["sprintf", "vsprintf", "strcpy", "strcat", "stpcpy", "gets", "tmpnam", "mktemp",
+IN_PRODUCT = ["sprintf", "vsprintf", "strcpy", "strcat", "stpcpy", "gets", "tmpnam", "mktemp",
             "system", "popen", "alloca", "strtok", "asctime", "ctime"]
 IN_LIBRARY = ["printf", "vprintf", "puts", "putchar", "fprintf", "perror", "exit", "_exit",
               "quick_exit", "abort", "assert", "getenv", "secure_getenv", "setenv", "signal",
@@ -29,7 +29,8 @@ MACHINE = re.compile(r"(?<![\w.])/(?:work|root|home)/\w")
 def call_faults(path, text):
     """Calls that are not made."""
     code = strip_strings(strip_comments(text))
-    banned = ANYWHERE + (IN_LIBRARY if path.startswith("lib/") else [])
+    banned = ([] if path.startswith("tests/") else IN_PRODUCT) + (
+        IN_LIBRARY if path.startswith("lib/") else [])
     faults = []
     for number, line in enumerate(code.splitlines(), 1):
         for name in re.findall(r"(?<![\w.>])(\w+)\s*\(", line):

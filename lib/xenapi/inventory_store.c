@@ -300,6 +300,37 @@ static int group_devices(struct xv_store *store, xvsa_error **error)
     return 0;
 }
 
+/* By position: a pool lists them in any order. */
+static int compare_devices(const char *left, const char *right)
+{
+    long a = strtol(left, NULL, 10);
+    long b = strtol(right, NULL, 10);
+    return a != b ? (a < b ? -1 : 1) : strcmp(left, right);
+}
+
+static int compare_vbds(const void *left, const void *right)
+{
+    return compare_devices((*(const struct xv_vbd *const *)left)->device,
+                           (*(const struct xv_vbd *const *)right)->device);
+}
+
+static int compare_vifs(const void *left, const void *right)
+{
+    return compare_devices((*(const struct xv_vif *const *)left)->device,
+                           (*(const struct xv_vif *const *)right)->device);
+}
+
+static void sort_devices(struct xv_store *store)
+{
+    for (size_t i = 0; i < store->public.vm_count; i++) {
+        struct xv_vm *vm = &((struct xv_vm *)store->vms.items)[i];
+        if (vm->vbd_count > 1)
+            qsort((void *)(uintptr_t)vm->vbds, vm->vbd_count, sizeof(struct xv_vbd *), compare_vbds);
+        if (vm->vif_count > 1)
+            qsort((void *)(uintptr_t)vm->vifs, vm->vif_count, sizeof(struct xv_vif *), compare_vifs);
+    }
+}
+
 static void release_links(struct xv_store *store)
 {
     struct xv_list *lists[] = {&store->hosts,    &store->srs,  &store->pbds,
@@ -323,6 +354,8 @@ int xv_store_finish(struct xv_store *store, xvsa_error **error)
     if (xv_store_find(store, XV_KIND_SR, store->public.default_sr) == NULL)
         store->public.default_sr = NULL;
     rc = group_devices(store, error);
+    if (rc == 0)
+        sort_devices(store);
     release_links(store);
     return rc;
 }

@@ -242,8 +242,10 @@ int xv_decoder_read_member(struct xv_decoder *decoder, int depth, char **ret_key
         rc = xv_decoder_read_value(decoder, depth + 1, ret, error);
     if (rc == 0) {
         rc = xv_decoder_expect_end(decoder, error);
-        if (rc != 0)
+        if (rc != 0) {
             xv_value_free(*ret);
+            *ret = NULL;
+        }
     }
     if (rc != 0) {
         free(key);
@@ -367,8 +369,10 @@ int xv_decoder_read_value(struct xv_decoder *decoder, int depth, struct xv_value
     if (rc != 0)
         return rc;
     rc = xv_decoder_expect_end(decoder, error);
-    if (rc != 0)
+    if (rc != 0) {
         xv_value_free(*ret);
+        *ret = NULL;
+    }
     return rc;
 }
 

@@ -12,6 +12,7 @@
 #include "cli.h"
 
 #define BAR_WIDTH       24
+#define BAR_WIDTH_LEAST 4
 #define RATE_SPAN_MS    5000 /* the rate shown is that of about the last 5 seconds */
 #define PLAIN_PERIOD_MS 5000 /* between plain lines */
 
@@ -83,15 +84,20 @@ static int terminal_width(void)
 
 static void draw_bar(struct progress *progress)
 {
-    char facts[160], line[256], bar[BAR_WIDTH + 1];
+    char facts[160], bar[BAR_WIDTH + 3] = "";
     describe(progress, facts, sizeof facts);
-    int filled = share_of(&progress->state, BAR_WIDTH);
-    memset(bar, '.', BAR_WIDTH);
-    memset(bar, '#', (size_t)(filled < BAR_WIDTH ? filled : BAR_WIDTH));
-    bar[BAR_WIDTH] = '\0';
-    snprintf(line, sizeof line, "%s [%s] %3d %%  %s", progress->verb, bar,
-             share_of(&progress->state, 100), facts);
-    fprintf(stderr, "\r\033[K%.*s", terminal_width() - 1, line);
+    /* The facts come first: the bar takes what a line has left. */
+    int room = terminal_width() - (int)(strlen(progress->verb) + strlen(facts)) - 12;
+    int width = room < BAR_WIDTH ? room : BAR_WIDTH;
+    if (width >= BAR_WIDTH_LEAST) {
+        int filled = share_of(&progress->state, width);
+        bar[0] = '[';
+        memset(bar + 1, '.', (size_t)width);
+        memset(bar + 1, '#', (size_t)(filled < width ? filled : width));
+        bar[width + 1] = ']';
+    }
+    fprintf(stderr, "\r\033[K%s %s %3d %%  %s", progress->verb, bar,
+            share_of(&progress->state, 100), facts);
     fflush(stderr);
     progress->drawn = true;
 }

@@ -11,7 +11,8 @@
 
 void print_points(const json_t *points)
 {
-    static const char *const titles[] = {"POINT", "TAKEN", "VM", "VM UUID", ">DISKS", ">SIZE"};
+    static const char *const titles[] = {"POINT",  "TAKEN", "VM",     "VM UUID",
+                                         ">DISKS", ">SIZE", ">STORED"};
     if (json_array_size(points) == 0) {
         say("no restore points\n");
         return;
@@ -21,7 +22,7 @@ void print_points(const json_t *points)
     json_t *point;
     json_array_foreach(points, index, point)
     {
-        char taken[TEXT_SIZE], size[TEXT_SIZE], disks[TEXT_SIZE];
+        char taken[TEXT_SIZE], size[TEXT_SIZE], disks[TEXT_SIZE], stored[TEXT_SIZE];
         const json_t *vm = json_object_get(point, "vm");
         snprintf(disks, sizeof disks, "%lld", (long long)number_of(point, "disk_count"));
         const char *const cells[] = {text_of(point, "id"),
@@ -29,7 +30,8 @@ void print_points(const json_t *points)
                                      text_of(vm, "name"),
                                      text_of(vm, "uuid"),
                                      disks,
-                                     size_text((uint64_t)number_of(point, "size"), size)};
+                                     size_text((uint64_t)number_of(point, "size"), size),
+                                     size_text((uint64_t)number_of(point, "bytes_stored"), stored)};
         table_add(table, cells);
     }
     table_print(table);
@@ -37,7 +39,7 @@ void print_points(const json_t *points)
 
 void print_point(const json_t *point)
 {
-    static const char *const titles[] = {"DISK", "VDI", ">SIZE"};
+    static const char *const titles[] = {"DISK", "NAME", "VDI", ">SIZE", ">READ", ">STORED"};
     char taken[TEXT_SIZE];
     const json_t *vm = json_object_get(point, "vm");
     say("Restore point %s\nVM %s (%s)\nTaken %s\n\n", text_of(point, "id"), text_of(vm, "name"),
@@ -47,9 +49,14 @@ void print_point(const json_t *point)
     json_t *disk;
     json_array_foreach(json_object_get(point, "disks"), index, disk)
     {
-        char size[TEXT_SIZE];
-        const char *const cells[] = {text_of(disk, "device"), text_of(disk, "key"),
-                                     size_text((uint64_t)number_of(disk, "size"), size)};
+        char size[TEXT_SIZE], read[TEXT_SIZE], stored[TEXT_SIZE];
+        const json_t *bytes = json_object_get(disk, "bytes");
+        const char *const cells[] = {text_of(disk, "device"),
+                                     text_of(json_object_get(disk, "metadata"), "name"),
+                                     text_of(disk, "key"),
+                                     size_text((uint64_t)number_of(disk, "size"), size),
+                                     size_text((uint64_t)number_of(bytes, "read"), read),
+                                     size_text((uint64_t)number_of(bytes, "stored"), stored)};
         table_add(table, cells);
     }
     table_print(table);

@@ -4,6 +4,7 @@
  * job runs the first SIGINT lets it finish the VMs under way, the second (or a SIGTERM) stops it at
  * once; a third has the signal's default effect.
  */
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -13,9 +14,16 @@
 static xvsa_cancel *token;
 static atomic_int level;
 static atomic_bool in_job;
+static pthread_t main_thread;
 
 static void on_signal(int number)
 {
+    /* Only the main thread waits in calls that a signal must interrupt; the library's threads may be
+     * handed the signal all the same. */
+    if (!pthread_equal(pthread_self(), main_thread)) {
+        pthread_kill(main_thread, number);
+        return;
+    }
     int now = atomic_load(&level);
     int next = number == SIGTERM || now > 0 ? 2 : 1;
     if (now == 2) {
@@ -30,6 +38,7 @@ static void on_signal(int number)
 
 int stop_install(void)
 {
+    main_thread = pthread_self();
     xvsa_error *error = NULL;
     if (xvsa_cancel_new(&token, &error) != XVSA_OK)
         return fail(error, "cannot prepare for signals");

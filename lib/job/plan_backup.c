@@ -31,14 +31,14 @@ static void choose_transport(const struct xv_plan *plan, struct xv_plan_disk *di
 /* Disks that cannot be part of a snapshot, or shall not. */
 static bool is_skipped(const struct xv_plan *plan, const struct xv_vbd *vbd, struct xv_plan_disk *disk)
 {
-    if (xv_selection_excludes_disk(plan->spec->selection, vbd))
+    if (disk->vdi->reset_on_boot)
+        xv_reasons_add(&disk->reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
+    else if (xv_selection_excludes_disk(plan->spec->selection, vbd))
         xv_reasons_add(&disk->reasons, XV_REASON_DISK_EXCLUDED, NULL);
     else if (disk->vdi->missing)
         xv_reasons_add(&disk->reasons, XV_REASON_DISK_MISSING, NULL);
     else if (disk->vdi->sharable)
         xv_reasons_add(&disk->reasons, XV_REASON_DISK_SHARED, NULL);
-    else if (disk->vdi->reset_on_boot)
-        xv_reasons_add(&disk->reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
     else
         return false;
     return true;

@@ -55,8 +55,8 @@ static int describe_space(struct xv_repo *repo, json_t *document, const struct x
     json_object_set_new(document, "bytes", json_integer((json_int_t)totals[1]));
     xvsa_error *ignored = NULL;
     if (xv_target_space(repo->target, &total, &available, call, &ignored) == 0) {
-        json_object_set_new(document, "target_total", json_integer((json_int_t)total));
-        json_object_set_new(document, "target_free", json_integer((json_int_t)available));
+        json_object_set_new(document, "target_bytes", json_integer((json_int_t)total));
+        json_object_set_new(document, "target_free_bytes", json_integer((json_int_t)available));
     }
     xvsa_error_unref(ignored);
     return 0;
@@ -96,7 +96,7 @@ int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **re
     const struct xv_config *config = &repo->config;
     json_t *document = json_pack(
         "{s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "id", repo->id, "url",
-        xv_target_url(repo->target), "created", (json_int_t)config->created_ms, "chunk_size",
+        xv_target_url(repo->target), "created_ms", (json_int_t)config->created_ms, "chunk_size",
         (json_int_t)xv_repo_chunk_size(repo), "frame_size", (json_int_t)config->frame_target,
         "pack_size", (json_int_t)config->pack_target, "encrypted", config->cipher != XV_CIPHER_NONE,
         "conditional_writes",
@@ -123,13 +123,15 @@ static bool is_of(const struct xv_point_summary *point, const char *vm)
 
 static json_t *describe_summary(const struct xv_point_summary *point)
 {
-    static const char *const members[] = {"vm_uuid", "vm_name", "pool_uuid", "taken", "size", "stored",
-                                          "disks"};
-    json_t *row = json_pack("{s:o, s:I}", "id", xv_json_handle(point->id.bytes), "committed",
-                            (json_int_t)point->committed_ms);
-    for (size_t i = 0; row != NULL && i < sizeof members / sizeof members[0]; i++)
-        json_object_set(row, members[i], json_object_get(point->record, members[i]));
-    return row;
+    const json_t *record = point->record;
+    return json_pack("{s:o, s:{s:O, s:O}, s:O, s:O, s:I, s:O, s:O, s:O}", "id",
+                     xv_json_handle(point->id.bytes), "vm", "uuid", json_object_get(record, "vm_uuid"),
+                     "name", json_object_get(record, "vm_name"), "pool",
+                     json_object_get(record, "pool_uuid"), "taken_ms",
+                     json_object_get(record, "taken"), "committed_ms",
+                     (json_int_t)point->committed_ms, "disk_count", json_object_get(record, "disks"),
+                     "size", json_object_get(record, "size"), "bytes_stored",
+                     json_object_get(record, "stored"));
 }
 
 static int compare_summaries(const void *a, const void *b)
@@ -159,10 +161,14 @@ static json_t *describe_points(const struct xv_state *state, const char *vm)
         return NULL;
     }
     qsort(order, count, sizeof *order, compare_summaries);
+    int failed = 0;
     for (size_t i = 0; i < count; i++)
-        json_array_append_new(points, describe_summary(order[i]));
+        failed |= json_array_append_new(points, describe_summary(order[i]));
     free(order);
-    return json_pack("{s:o}", "points", points);
+    if (failed == 0)
+        return points;
+    json_decref(points);
+    return NULL;
 }
 
 int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_call *call, char **ret,
@@ -180,7 +186,7 @@ static json_t *describe_disk(const struct xv_stored_disk *disk)
 {
     return json_pack("{s:s, s:s, s:I, s:o, s:o}", "key", disk->facts.key, "device",
                      disk->facts.device, "size", (json_int_t)disk->facts.size, "metadata",
-                     embed(disk->facts.metadata), "stats", xv_stats_json(&disk->stats));
+                     embed(disk->facts.metadata), "bytes", xv_stats_json(&disk->stats));
 }
 
 json_t *xv_point_document(const struct xv_point *point)
@@ -192,13 +198,12 @@ json_t *xv_point_document(const struct xv_point *point)
             disks = NULL;
         }
     }
-    return json_pack("{s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:O*, s:O*, s:o, s:o}", "id", point->id,
-                     "vm_uuid", xv_point_vm_uuid(point), "vm_name", xv_point_vm_name(point),
-                     "pool_uuid", xv_point_pool_uuid(point), "job_id",
-                     json_object_get(point->body, "job_id"), "taken",
-                     (json_int_t)xv_point_taken_ms(point), "committed",
+    return json_pack("{s:s, s:{s:s, s:s}, s:s, s:O, s:I, s:I, s:O*, s:O*, s:o, s:o}", "id", point->id,
+                     "vm", "uuid", xv_point_vm_uuid(point), "name", xv_point_vm_name(point), "pool",
+                     xv_point_pool_uuid(point), "job", json_object_get(point->body, "job_id"),
+                     "taken_ms", (json_int_t)xv_point_taken_ms(point), "committed_ms",
                      (json_int_t)point->committed_ms, "base", json_object_get(point->body, "base"),
-                     "stored", json_object_get(point->body, "stored"), "metadata",
+                     "bytes_stored", json_object_get(point->body, "stored"), "metadata",
                      embed(xv_point_metadata(point)), "disks", disks);
 }
 

@@ -43,6 +43,8 @@ class PoolCase(unittest.TestCase):
     def setUp(self):
         type(self).count += 1
         self.folder = os.path.join(self.class_folder, "test%d" % self.count)
+        self.sites = []
+        self.before = {row["ref"] for row in self.pool.sim("made", leftovers=True)["objects"]}
         self.site = self.deploy()
         self.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         self.addCleanup(self.pool.calm)
@@ -50,6 +52,7 @@ class PoolCase(unittest.TestCase):
     def deploy(self, name="site", init=None, **options):
         """Another deployment."""
         site = Deployment(os.path.join(self.folder, name), self.pool, **options)
+        self.sites.append(site)
         return site.init() if (self.init if init is None else init) else site
 
     # ---- running ----
@@ -106,11 +109,11 @@ class PoolCase(unittest.TestCase):
                              (site or self.site).read_disk(point, index),
                              "disk %d of %s" % (index, name))
 
-    def assert_clean(self, restored=(), sites=None, pool=None):
+    def assert_clean(self, restored=()):
         """The pool holds nothing of ours but restored VMs and what changed block tracking needs."""
         deadline = time.monotonic() + SETTLE_SECONDS
         while True:
-            left = leftovers(pool or self.pool, restored, sites or [self.site])
+            left = leftovers(self.pool, restored, self.sites, self.before)
             if not left or time.monotonic() > deadline:
                 break
             time.sleep(0.1)
@@ -125,10 +128,11 @@ def tracking_snapshots(sites):
     """Uuids of the snapshots that the last restore points track from."""
     found = set()
     for site in sites:
+        if not site.objects():
+            continue
         for vm in {point["vm"]["uuid"] for point in site.points()}:
             point = site.run("point", "show", "latest:" + vm).document
-            for disk in point["disks"]:
-                found.add(disk["metadata"]["snapshot"])
+            found |= {disk["metadata"]["snapshot"] for disk in point["disks"]}
     return found
 
 
@@ -145,17 +149,18 @@ def parts_of(pool, vm):
     return parts
 
 
-def leftovers(pool, restored, sites, base_tags=False):
+def leftovers(pool, restored, sites, before=(), base_tags=False):
     """What clients of the library left in the pool, in words.
 
-    `base_tags` also admits metadata that a former point was tracked from: the next backup removes
-    it.
+    References in `before` are not looked at. `base_tags` also admits metadata that a former point
+    was tracked from: the next backup removes it.
     """
     made = pool.sim("made", originator=ORIGINATOR, leftovers=True)
+    rows = [row for row in made["objects"] if row["ref"] not in before]
     allowed = set().union(*(parts_of(pool, vm) for vm in restored))
+    tracked = tracking_nodes(pool, rows, tracking_snapshots(sites), base_tags)
     left = []
-    tracked = tracking_nodes(pool, made["objects"], tracking_snapshots(sites), base_tags)
-    for row in made["objects"]:
+    for row in rows:
         if row["ref"] in tracked or is_hidden(pool, row):
             continue
         if row["ref"] not in allowed:
@@ -163,8 +168,9 @@ def leftovers(pool, restored, sites, base_tags=False):
         elif row["class"] in ("VM", "VDI") and \
                 TAG_KEY in pool.record(row["class"], row["ref"])["other_config"]:
             left.append("tag of %s %s" % (row["class"], row["uuid"]))
+    known = tracked | set(before)
     left += ["%s of %s %s: %s" % (entry["field"], entry["class"], entry["ref"], entry["key"])
-             for entry in made["entries"] if is_mark(entry) and entry["ref"] not in tracked]
+             for entry in made["entries"] if is_mark(entry) and entry["ref"] not in known]
     left += ["attachment of %s" % attachment["vdi"] for attachment in made["attachments"]]
     return left
 

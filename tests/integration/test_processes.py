@@ -218,7 +218,7 @@ class Places(PoolCase):
         self.assertIn("SPACE", result.err + result.out)
         self.assertEqual([entry["id"] for entry in site.points()], [point])
         self.assert_point(point, "web", site=site)
-        self.assert_clean(sites=[site])
+        self.assert_clean()
         self.assert_verified(site=site)
 
     def test_read_only_file_system(self):
@@ -231,7 +231,7 @@ class Places(PoolCase):
         result = site.run("backup", "web")
         self.assertEqual(result.code, FAILED, str(result))
         self.assertRegex(result.err + result.out, "[Rr]ead-only")
-        self.assert_clean(sites=[site])
+        self.assert_clean()
         self.assert_verified(site=site)
 
 

@@ -134,9 +134,11 @@ class SpecialDisks(PoolCase):
         self.assertEqual(report.vm("left")["action"], "refuse")
 
     def test_disk_reset_at_boot(self):
-        report = self.backup("volatile")
-        self.assertIn("DISK_RESET_ON_BOOT", report.reasons("volatile", 1))
-        self.assert_clean()
+        """The pool makes no snapshot of such a VM, whether the disk is left out or not."""
+        for words in ([], ["--exclude-disk", "volatile:1"]):
+            plan = self.run_tool("plan", "backup", "volatile", *words)
+            self.assertEqual(plan.vm("volatile")["action"], "refuse")
+            self.assertIn("DISK_RESET_ON_BOOT", plan.reasons("volatile", 1))
 
     def test_missing_disk(self):
         vdi = self.pool.disks("lost")[1]

@@ -386,6 +386,9 @@ int xv_nbd_disk_open_uri(const char *uri, const struct xv_nbd_options *options,
     if (uri == NULL || !is_known_scheme(uri))
         return xv_fail(error, XVSA_ERR_INVALID, XV_NBD_COMPONENT,
                        "an NBD URI begins with nbd://, nbds:// or nbd+unix://");
+    if (options != NULL && options->require_tls && strncmp(uri, "nbds://", 7) != 0)
+        return xv_fail(error, XVSA_ERR_TLS, XV_NBD_COMPONENT,
+                       "'%s' is a plain connection, and those are refused", uri);
     struct xv_nbd_disk *disk = NULL;
     int rc = new_disk(&uri_ops, 1, options, &disk, error);
     if (rc != 0)

@@ -85,8 +85,7 @@ static int open_socket(struct xv_nbd_link *link, xvsa_error **error)
     return rc;
 }
 
-static int set_up_handle(struct xv_nbd_link *link, const struct xv_nbd_options *options,
-                         xvsa_error **error)
+static int set_up_handle(struct xv_nbd_link *link, xvsa_error **error)
 {
     link->nbd = nbd_create();
     if (link->nbd == NULL)
@@ -102,16 +101,14 @@ static int set_up_handle(struct xv_nbd_link *link, const struct xv_nbd_options *
         rc = nbd_set_request_structured_replies(link->nbd, false);
     if (rc == 0 && link->place->uri != NULL)
         rc = nbd_add_meta_context(link->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION);
-    if (rc == 0 && link->place->uri != NULL && options->require_tls)
-        rc = nbd_set_uri_allow_tls(link->nbd, LIBNBD_TLS_REQUIRE);
     if (rc != 0)
         return fail_libnbd(link, XVSA_ERR_INVALID, "cannot be asked for", error);
     return 0;
 }
 
-static int start(struct xv_nbd_link *link, const struct xv_nbd_options *options, xvsa_error **error)
+static int start(struct xv_nbd_link *link, xvsa_error **error)
 {
-    int rc = set_up_handle(link, options, error);
+    int rc = set_up_handle(link, error);
     if (rc != 0)
         return rc;
     if (link->place->uri == NULL)
@@ -133,7 +130,7 @@ int xv_nbd_link_start(const struct xv_nbd_disk *disk, size_t place, struct xv_nb
     link->place = &disk->places[place];
     link->fd = -1;
     link->deadline_ms = xv_clock_ms() + disk->options.request_timeout_ms;
-    int rc = start(link, &disk->options, error);
+    int rc = start(link, error);
     if (rc != 0) {
         xv_nbd_link_close(link);
         return rc;
@@ -207,6 +204,8 @@ static int secure(struct xv_nbd_link *link, xvsa_error **error)
     return rc != 0 ? rc : give_to_libnbd(link, fd, error);
 }
 
+/* Only for events that poll or the kernel really told: a handle that is notified without anything to
+ * read takes no more requests until something comes. */
 static int notify(struct xv_nbd_link *link, short events)
 {
     unsigned direction = nbd_aio_get_direction(link->nbd);
@@ -262,7 +261,7 @@ static int drive_libnbd(struct xv_nbd_link *link, short events, xvsa_error **err
         return rc;
     }
     xv_error_clear(&lost);
-    if (nbd_aio_is_ready(link->nbd) == 1 && negotiating) {
+    if (negotiating && nbd_aio_is_ready(link->nbd) == 1) {
         link->state = XV_NBD_READY;
         link->deadline_ms = 0;
         return 0;
@@ -276,8 +275,11 @@ static int drive_libnbd(struct xv_nbd_link *link, short events, xvsa_error **err
 int xv_nbd_link_drive(struct xv_nbd_link *link, short events, xvsa_error **error)
 {
     int rc = 0;
+    short told = events;
     if (events == 0)
         return 0;
+    if (link->state < XV_NBD_NEGOTIATING) /* then they are spent before libnbd's turn comes */
+        told = 0;
     if (link->state == XV_NBD_CONNECTING)
         rc = finish_connecting(link, error);
     if (rc == 0 && link->state == XV_NBD_GREETING)
@@ -285,7 +287,7 @@ int xv_nbd_link_drive(struct xv_nbd_link *link, short events, xvsa_error **error
     if (rc == 0 && link->state == XV_NBD_SECURING)
         rc = secure(link, error);
     if (rc == 0 && link->state >= XV_NBD_NEGOTIATING)
-        rc = drive_libnbd(link, events, error);
+        rc = drive_libnbd(link, told, error);
     return rc;
 }
 

@@ -153,10 +153,11 @@ static inline uint16_t start_nbdkit(struct place *place, const char *certificate
         shell("mkdir %s/tls-%u && cd %s/tls-%u && cp ../%s-cert.pem server-cert.pem && "
               "cp ../%s-cert.pem ca-cert.pem && cp ../%s-key.pem server-key.pem",
               place->folder, port, place->folder, port, certificate, certificate, certificate);
-        snprintf(tls, sizeof tls, "--tls=require --tls-certificates=%s/tls-%u", place->folder, port);
+        snprintf(tls, sizeof tls, "--tls=require --tls-certificates=%s/tls-%u", place->folder,
+                 port);
     }
-    snprintf(command, sizeof command, "nbdkit -f -r -i 127.0.0.1 -p %u -P %s %s %s", port, ready, tls,
-             arguments);
+    snprintf(command, sizeof command, "nbdkit -f -r -i 127.0.0.1 -p %u -P %s %s %s", port, ready,
+             tls, arguments);
     wait_for_file(start_server(place, command), ready);
     return port;
 }
@@ -186,11 +187,11 @@ struct relay {
     uint16_t port, upstream;
     int listener;
     pthread_t thread;
-    atomic_int disturb; /* connections still to be disturbed */
-    uint64_t least, most;          /* bytes towards the client before that happens, at random */
-    bool stall;                    /* go silent instead of closing */
-    atomic_uint connections;       /* seen so far */
-    atomic_int running;            /* threads of connections */
+    atomic_int disturb;      /* connections still to be disturbed */
+    uint64_t least, most;    /* bytes towards the client before that happens, at random */
+    bool stall;              /* go silent instead of closing */
+    atomic_uint connections; /* seen so far */
+    atomic_int running;      /* threads of connections */
     atomic_bool stop;
 };
 
@@ -202,9 +203,8 @@ struct relay_pair {
 
 static inline int connect_local(uint16_t port)
 {
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
         close(fd);

@@ -74,7 +74,7 @@ static bool can_use_tracking(const struct xv_spec *spec, const struct xv_invento
                              const struct xv_point *base, struct xv_plan_disk *disk)
 {
     if (!tracking_is_on(spec, inventory, disk)) {
-        if (spec->cbt != XV_CBT_OFF && disk->sr != NULL && disk->sr->supports_cbt)
+        if (base != NULL && spec->cbt != XV_CBT_OFF && disk->sr != NULL && disk->sr->supports_cbt)
             xv_reasons_add(&disk->reasons, XV_REASON_CBT_NOT_ENABLED, NULL);
         return false;
     }

@@ -276,7 +276,8 @@ int xv_nbd_link_drive(struct xv_nbd_link *link, short events, xvsa_error **error
 {
     int rc = 0;
     short told = events;
-    if (events == 0)
+    /* A handle can also die while it is given a request. */
+    if (events == 0 && (link->state != XV_NBD_READY || nbd_aio_is_dead(link->nbd) != 1))
         return 0;
     if (link->state < XV_NBD_NEGOTIATING) /* then they are spent before libnbd's turn comes */
         told = 0;

@@ -396,7 +396,9 @@ static int wait_and_drive(struct transfer *t, xvsa_error **error)
         extra[0] = (struct pollfd){.fd = xv_block_queue_free_fd(t->queue), .events = POLLIN};
     if (t->call != NULL)
         extra[1] = (struct pollfd){.fd = xv_cancel_fd(t->call->cancel), .events = POLLIN};
-    if (poll(t->polls, t->slot_count + 2, (int)xv_call_left(t->call, next_alarm(t))) < 0) {
+    /* Answers without a poll are errors of a link that died while it was given requests. */
+    int64_t wait = t->finished != NULL ? 0 : xv_call_left(t->call, next_alarm(t));
+    if (poll(t->polls, t->slot_count + 2, (int)wait) < 0) {
         if (errno != EINTR)
             return xv_fail_errno(error, errno, XV_NBD_COMPONENT, "cannot wait for NBD servers");
         return 0;

@@ -91,9 +91,9 @@ static int ask(int terminal, const char *question, struct secret *ret)
         return errno;
     silent = before;
     silent.c_lflag &= ~(tcflag_t)ECHO;
-    dprintf(terminal, "%s: ", question);
     if (tcsetattr(terminal, TCSAFLUSH, &silent) != 0)
         return errno;
+    dprintf(terminal, "%s: ", question); /* now, for what was typed before is dropped */
     int problem = read_bytes(terminal, true, ret);
     tcsetattr(terminal, TCSAFLUSH, &before);
     dprintf(terminal, "\n");

@@ -3,9 +3,7 @@
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -18,61 +16,11 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "integration"))
 
 from simpool import SimPool  # noqa: E402
+from terminal import SECONDS, Terminal  # noqa: E402
 
 PASSWORD = "password"
 PASSPHRASE = "a secret passphrase"
-SECONDS = 60
-
-
-class Terminal:
-    """The tool as the only process of a terminal of its own."""
-
-    def __init__(self, *words, output=None):
-        self.seen = ""
-        self.master, slave = pty.openpty()
-
-        def become_owner():
-            os.setsid()
-            os.close(os.open(os.ttyname(slave), os.O_RDWR))
-
-        self.process = subprocess.Popen(
-            [os.path.join(os.environ["XVSA_BUILD"], "tools", "xvsa"), *words], stdin=slave,
-            stdout=output or slave, stderr=slave, preexec_fn=become_owner)
-        os.close(slave)
-
-    def expect(self, text):
-        """Reads until a text appears."""
-        deadline = time.monotonic() + SECONDS
-        while text not in self.seen:
-            if time.monotonic() > deadline or not self.read(1):
-                raise AssertionError(f"\"{text}\" did not appear in: {self.seen}")
-
-    def read(self, seconds):
-        """Takes what is there; False at the end."""
-        if not select.select([self.master], [], [], seconds)[0]:
-            return True
-        try:
-            data = os.read(self.master, 65536)
-        except OSError:
-            return False
-        self.seen += data.decode(errors="replace")
-        return bool(data)
-
-    def type(self, text):
-        """Types a text."""
-        os.write(self.master, text.encode())
-
-    def end(self):
-        """Reads to the end; returns the exit code."""
-        deadline = time.monotonic() + SECONDS
-        while self.read(0.2) and time.monotonic() < deadline:
-            if self.process.poll() is not None and not select.select([self.master], [], [], 0)[0]:
-                break
-        try:
-            return self.process.wait(SECONDS)
-        finally:
-            os.close(self.master)
-
+TOOL = os.path.join(os.environ["XVSA_BUILD"], "tools", "xvsa")
 
 class ToolCase(unittest.TestCase):
     """A pool with one VM of a large disk."""
@@ -121,7 +69,7 @@ class ToolCase(unittest.TestCase):
 
     def tool(self, *words, **options):
         """Runs the tool away from a terminal."""
-        return subprocess.run([os.path.join(os.environ["XVSA_BUILD"], "tools", "xvsa"), *words],
+        return subprocess.run([TOOL, *words],
                               stdin=subprocess.DEVNULL, capture_output=True, text=True,
                               timeout=SECONDS, check=False, start_new_session=True, **options)
 
@@ -136,7 +84,7 @@ class Prompts(ToolCase):
 
     def test_password(self):
         """The prompt names the account; what is typed is not shown."""
-        terminal = Terminal("pool", "show", *self.login(password=False))
+        terminal = Terminal(TOOL, "pool", "show", *self.login(password=False))
         terminal.expect("password of root")
         terminal.type(PASSWORD + "\n")
         self.assertEqual(terminal.end(), 0, terminal.seen)
@@ -147,7 +95,7 @@ class Prompts(ToolCase):
         """A new passphrase is asked for twice, and must be the same."""
         url = f"file://{self.home}/repository"
         for second, code in (("other", 2), (PASSPHRASE, 0)):
-            terminal = Terminal("repo", "init", "--kdf-cost", "10", "--repo", url)
+            terminal = Terminal(TOOL, "repo", "init", "--kdf-cost", "10", "--repo", url)
             terminal.expect("passphrase of")
             terminal.type(PASSPHRASE + "\n")
             terminal.expect("Again")
@@ -157,7 +105,7 @@ class Prompts(ToolCase):
 
     def test_interrupt_at_prompt(self):
         """Ctrl-C at a prompt ends it, and the echo is on again."""
-        terminal = Terminal("pool", "show", *self.login(password=False))
+        terminal = Terminal(TOOL, "pool", "show", *self.login(password=False))
         terminal.expect("password of root")
         terminal.type("\x03")
         deadline = time.monotonic() + SECONDS
@@ -199,7 +147,7 @@ class Progress(ToolCase):
         """A bar with rate on a terminal, and the document alone on the standard output."""
         self.init()
         with open(os.path.join(self.home, "out"), "w+b") as output:
-            terminal = Terminal("backup", "--all", "--json", *self.login(), *self.repo(),
+            terminal = Terminal(TOOL, "backup", "--all", "--json", *self.login(), *self.repo(),
                                 output=output)
             self.assertEqual(terminal.end(), 0, terminal.seen)
             output.seek(0)
@@ -221,7 +169,7 @@ class Progress(ToolCase):
         """A backup that is reading its disk slowly."""
         self.init()
         self.pool.nbd("host1", delay=0.05)
-        terminal = Terminal("backup", "big", "--transport", "nbd", *self.login(), *self.repo())
+        terminal = Terminal(TOOL, "backup", "big", "--transport", "nbd", *self.login(), *self.repo())
         terminal.expect("big: started")
         terminal.expect("MiB/s")
         return terminal
@@ -271,7 +219,7 @@ class Output(ToolCase):
         self.assertLess(os.stat(path).st_blocks * 512, len(expected))
         self.assertEqual(self.tool(*read, "--output", path).returncode, 2)
         self.assertEqual(self.tool(*read, "--output", path, "--force").returncode, 0)
-        part = subprocess.run([os.path.join(os.environ["XVSA_BUILD"], "tools", "xvsa"), *read,
+        part = subprocess.run([TOOL, *read,
                                "--offset", "1M", "--length", "3000001"],
                               stdin=subprocess.DEVNULL, capture_output=True, check=True)
         self.assertTrue(part.stdout == expected[1 << 20:(1 << 20) + 3000001])
@@ -280,7 +228,7 @@ class Output(ToolCase):
         """A result that cannot be written is a failure."""
         with open("/dev/full", "w", encoding="utf-8") as full:
             result = subprocess.run(
-                [os.path.join(os.environ["XVSA_BUILD"], "tools", "xvsa"), "pool", "show",
+                [TOOL, "pool", "show",
                  *self.login()], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
         self.assertEqual(result.returncode, 1)
         self.assertIn("cannot be written", result.stderr)
@@ -291,7 +239,7 @@ class Output(ToolCase):
         self.assertEqual(self.tool("backup", "small", *self.login(), *self.repo()).returncode, 0)
         refused = self.tool("point", "delete", "latest:small", *self.repo())
         self.assertEqual(refused.returncode, 2)
-        terminal = Terminal("point", "delete", "latest:small", *self.repo())
+        terminal = Terminal(TOOL, "point", "delete", "latest:small", *self.repo())
         terminal.expect("[y/N]")
         terminal.type("n\n")
         self.assertEqual(terminal.end(), 5, terminal.seen)

@@ -29,7 +29,7 @@ class Story:
 
     def __init__(self, screen, folder, build, checked):
         self.screen, self.folder, self.build, self.checked = screen, folder, build, checked
-        self.simulator = self.tool = None
+        self.simulator = self.tool = self.restored = None
         self.new_files, self.unwanted = {}, []
 
     def path(self, name):
@@ -125,6 +125,7 @@ class Story:
         screen.heading("Restore to a new VM, compared byte by byte")
         report = self.tool.run("restore", "latest:files", "--name", "files restored")
         screen.say(figures(report))
+        self.restored = report["vms"][0]["new_uuid"]
         original, restored = self.disks("files"), self.disks("files restored")
         screen.prove("the restored VM has the same disks",
                      sorted(original) == sorted(restored))
@@ -167,9 +168,29 @@ class Story:
         stored = sum(os.path.getsize(os.path.join(base, name))
                      for base, _, names in os.walk(self.path("repository")) for name in names)
         screen.say(f"the repository takes {size_text(stored)}")
-        left = [row for row in self.simulator.ask("made", originator="xvsa", leftovers=True)[
-            "objects"] if row["class"] in ("VBD", "task") and row["exists"]]
-        screen.prove("nothing is left attached in the pool", not left)
+        left = self.leftovers()
+        screen.prove("the pool holds nothing of ours but the restored VM and what changed block "
+                     "tracking needs", not left)
+
+    def leftovers(self):
+        """What we made in the pool that has no business there any more."""
+        state = self.simulator.ask("state")
+        vdis = {vdi["uuid"]: vdi for sr in state["srs"] for vdi in sr["vdis"]}
+        disks = {disk["uuid"] for disk in self.disks("files restored").values()}
+        made = self.simulator.ask("made", originator="xvsa", leftovers=True)
+        left = [entry for entry in made["entries"] if entry["field"] == "blocked_operations"]
+        left += made["attachments"]
+        vms = [row for row in made["objects"] if row["class"] == "VM"]
+        vbds = [row for row in made["objects"] if row["class"] == "VBD"]
+        left += vms if [row["uuid"] for row in vms] != [self.restored] else []
+        left += vbds if len(vbds) != len(disks) else []
+        for row in made["objects"]:
+            vdi = vdis.get(row["uuid"])
+            if vdi and vdi["managed"] and vdi["type"] != "cbt_metadata" and row["uuid"] not in disks:
+                left.append(row)
+        for row in left:
+            self.screen.say(f"left: {row}")
+        return left
 
     def run(self):
         """The whole story."""

@@ -33,7 +33,6 @@ struct progress *progress_new(const struct arguments *arguments, const char *ver
     progress->verb = verb;
     progress->quiet = arguments->quiet;
     progress->terminal = isatty(STDERR_FILENO) == 1;
-    progress->last_line_ms = -PLAIN_PERIOD_MS;
     return progress;
 }
 

@@ -34,7 +34,8 @@ int xv_ask_text(struct xv_client *client, const char *method, struct xv_value *p
 int xv_run(struct xv_client *client, const char *method, struct xv_value *params,
            const struct xv_call *call, char **ret_text, xvsa_error **error) XV_MUST_CHECK;
 
-/* Reference of the object of a class whose other_config has id under XV_CREATED_KEY; NOT_FOUND. */
+/* Reference of the object of a class whose other_config has id under XV_CREATED_KEY; UNKNOWN_OUTCOME
+ * when there is none. */
 int xv_created_find(struct xv_client *client, const char *class_name, const char *id,
                     const struct xv_call *call, char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
 int xv_created_id(char id[XV_CREATED_ID], xvsa_error **error) XV_MUST_CHECK;

@@ -8,8 +8,10 @@
 
 #include "xenapi/operations_internal.h"
 
-#define METHOD_MAX 96
-#define ADD_TRIES  3
+#define METHOD_MAX    96
+#define ADD_TRIES     3
+#define FIND_TRIES    3
+#define FIND_PAUSE_MS 1000
 
 bool xv_is_null_ref(const char *ref)
 {
@@ -153,16 +155,23 @@ static int match(void *user, const char *ref, const struct xv_value *record, xvs
     return search->ref == NULL ? xv_fail_memory(error) : 0;
 }
 
+/* What was to create it may still be running: it is looked for a few times. */
 int xv_created_find(struct xv_client *client, const char *class_name, const char *id,
                     const struct xv_call *call, char **ret_ref, xvsa_error **error)
 {
     struct search search = {.id = id};
-    int rc = xv_client_each_record(client, class_name, match, &search, call, error);
-    if (rc == 0 && search.ref == NULL)
-        rc = xv_fail(error, XVSA_ERR_NOT_FOUND, XV_COMPONENT, "no %s was created", class_name);
-    if (rc != 0) {
-        free(search.ref);
-        return rc;
+    for (int attempt = 1; search.ref == NULL; attempt++) {
+        int rc = xv_client_each_record(client, class_name, match, &search, call, error);
+        if (rc == 0 && search.ref == NULL && attempt == FIND_TRIES)
+            rc = xv_fail(error, XVSA_ERR_UNKNOWN_OUTCOME, XV_COMPONENT,
+                         "an answer was lost and no %s was created so far", class_name);
+        if (rc == 0 && search.ref == NULL)
+            rc = xv_call_sleep(call, FIND_PAUSE_MS, XV_COMPONENT, "looking for what was created",
+                               error);
+        if (rc != 0) {
+            free(search.ref);
+            return rc;
+        }
     }
     *ret_ref = search.ref;
     return 0;

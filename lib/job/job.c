@@ -176,11 +176,17 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
     }
     if (failed == 0)
         return XVSA_JOB_SUCCEEDED;
+    if (done > 0) {
+        xv_fail(&job->error, XVSA_ERR_PARTIAL, "job", "%zu of %zu VMs failed; the first: %s", failed,
+                job->vm_count, xvsa_error_message(first->error));
+        return XVSA_JOB_PARTIAL;
+    }
     job->error = xvsa_error_ref(first->error);
-    if (failed > 1 || done > 0)
-        xv_error_wrap(&job->error, XVSA_ERR_PARTIAL, "job", "%zu of %zu VMs failed, \"%s\" (%s) first",
-                      failed, job->vm_count, first->plan->name, first->plan->uuid);
-    return done == 0 ? XVSA_JOB_FAILED : XVSA_JOB_PARTIAL;
+    if (failed > 1)
+        xv_error_wrap(&job->error, xvsa_error_code(job->error), "job",
+                      "all %zu VMs failed, \"%s\" (%s) first", failed, first->plan->name,
+                      first->plan->uuid);
+    return XVSA_JOB_FAILED;
 }
 
 /* Writes the end down; a state file that fails loses the record, not the work. */

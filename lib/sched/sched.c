@@ -114,10 +114,7 @@ static size_t choose_proxy(const struct xv_sched_site *site, const struct xv_sch
     }
     if (local == XV_SCHED_NONE)
         return best;
-    const struct xv_sched_proxy *least = &site->proxies[best];
-    uint64_t slack = disk->bytes / (least->capacity == 0 ? 1 : least->capacity);
-    uint64_t least_load = load_with(least, 0);
-    return load_with(&site->proxies[local], 0) <= least_load + slack ? local : best;
+    return less_loaded(&site->proxies[best], &site->proxies[local], disk->bytes) ? best : local;
 }
 
 static size_t largest_open_disk(const struct xv_sched_vm *vm)

@@ -59,8 +59,8 @@ int xv_sched_order(const struct xv_sched_site *site, const struct xv_sched_vm *v
                    size_t *order, xvsa_error **error) XV_MUST_CHECK;
 
 /* Gives each disk of a VM to the eligible proxy that has the least to do for its capacity, largest disk
- * first; a proxy on the VM's own host is preferred as long as it is at most one such disk behind. False,
- * with nothing given, when some disk has no eligible proxy (its proxy is XV_SCHED_NONE then). */
+ * first; of equals, one on the VM's own host. False, with nothing given, when some disk has no eligible
+ * proxy (its proxy is XV_SCHED_NONE then). */
 bool xv_sched_assign(struct xv_sched_site *site, struct xv_sched_vm *vm);
 
 /* Hosts where one more proxy would reach every disk of the VM that no proxy reaches; helps[host_count]. Returns how

@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Replay of the journal (docs/format.md, section 9)."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+
+from store import JOURNAL, Damage, Refusal, note, read_whole, type_of, unseal
+
+SESSION_BEGIN, INDEX_ADD, RP_COMMIT, SESSION_END, RP_DELETE = 2, 3, 4, 5, 6
+HANDLE = 32
+DIGEST = 64
+KINDS = ("backup", "restore", "maintenance", "copy", "verify")
+
+# Members of each record besides type and flags: a number is that many hex digits.
+MEMBERS = {
+    SESSION_BEGIN: {"session": HANDLE, "kind": str, "key": str, "token": int, "owner": str,
+                    "pins": list},
+    INDEX_ADD: {"session": HANDLE, "segments": list},
+    RP_COMMIT: {"session": HANDLE, "point": HANDLE, "digest": DIGEST, "vm_uuid": str,
+                "vm_name": str, "pool_uuid": str, "taken": int, "size": int, "stored": int,
+                "disks": int},
+    SESSION_END: {"session": HANDLE, "outcome": str},
+    RP_DELETE: {"point": HANDLE},
+}
+SEGMENT = {"id": HANDLE, "length": int, "head": int, "entries": int}
+ENTRY = {"seq": int, "nonce": 32, "previous": DIGEST, "written": int, "records": list}
+
+
+def is_integer(value):
+    """Whether a JSON value is an integer."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def has_form(value, form):
+    """Whether a member is of the type that it must have."""
+    if isinstance(form, int):
+        return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{form}}}", value) is not None
+    return is_integer(value) if form is int else isinstance(value, form)
+
+
+def check_members(name, document, members, optional=(), notes=None):
+    """Checks that an object has its members; others are remarked only."""
+    if not isinstance(document, dict):
+        raise Damage(name, "a JSON object was expected")
+    for member, form in members.items():
+        if member not in document and member in optional:
+            continue
+        if not has_form(document.get(member), form):
+            raise Damage(name, f"member {member} is missing or not of its type")
+    for member in document.keys() - members.keys():
+        note(notes, name, False, f"unknown member {member}")
+
+
+def read_document(repository, name, notes=None):
+    """JSON document of a sealed object, and the SHA-256 of the whole object."""
+    header, body, data = read_whole(repository.store, name, notes)
+    if header.repository != repository.id:
+        raise Damage(name, "is of another repository")
+    message = unseal(repository.config.cipher, repository.keys.of_object(name), header.nonce,
+                     header.raw[:56] + name.encode(), body, name)
+    try:
+        document = json.loads(message.decode())
+    except ValueError as error:
+        raise Damage(name, f"is not JSON: {error}") from None
+    return document, hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Journal:
+    """What the entries give when they are replayed in order."""
+
+    entries: int = 0
+    points: dict = field(default_factory=dict)    # live: id -> RP_COMMIT
+    deleted: set = field(default_factory=set)
+    segments: dict = field(default_factory=dict)  # id -> as INDEX_ADD says
+    active: dict = field(default_factory=dict)    # session -> (key, pins that have effect)
+    fenced: list = field(default_factory=list)
+    tokens: dict = field(default_factory=dict)    # key -> highest accepted
+    void: list = field(default_factory=list)      # (seq, record)
+    skipped: list = field(default_factory=list)
+    read_only: bool = False
+
+    def apply(self, seq, record, notes=None):
+        """Applies a record."""
+        name = f"j/{seq:016x}"
+        if not isinstance(record, dict) or not is_integer(record.get("type")):
+            raise Damage(name, "a record has no type")
+        number, flags = record["type"], record.get("flags", 0)
+        if number not in MEMBERS:
+            if flags & 2:
+                raise Refusal(f"{name}: record of unknown type {number} must not be skipped")
+            self.read_only |= bool(flags & 1)
+            self.skipped.append((seq, record))
+            return
+        check_members(name, record, {**MEMBERS[number], "type": int, "flags": int}, ("flags",), notes)
+        rule = (self.begin, self.add_index, self.commit, self.end, self.delete)[number - 2]
+        if not rule(name, record):
+            self.void.append((seq, record))
+
+    def begin(self, name, record):
+        """SESSION_BEGIN; the rules answer False for a void record."""
+        key, session = record["key"], record["session"]
+        if record["kind"] not in KINDS:
+            raise Damage(name, f"session of kind {record['kind']}")
+        if record["token"] <= self.tokens.get(key, -1) or session in self.active:
+            return False
+        self.tokens[key] = record["token"]
+        for other in [other for other, (its, _) in self.active.items() if its == key]:
+            del self.active[other]
+            self.fenced.append(other)
+        self.active[session] = (key, {pin for pin in record["pins"] if pin in self.points})
+        return True
+
+    def add_index(self, name, record):
+        """INDEX_ADD."""
+        for segment in record["segments"]:
+            check_members(name, segment, SEGMENT)
+        if record["session"] not in self.active:
+            return False
+        self.segments.update((segment["id"], segment) for segment in record["segments"])
+        return True
+
+    def commit(self, _name, record):
+        """RP_COMMIT."""
+        point = record["point"]
+        if record["session"] not in self.active or point in self.points or point in self.deleted:
+            return False
+        self.points[point] = record
+        return True
+
+    def end(self, name, record):
+        """SESSION_END."""
+        if record["outcome"] not in ("ok", "aborted"):
+            raise Damage(name, f"outcome {record['outcome']}")
+        return self.active.pop(record["session"], None) is not None
+
+    def delete(self, _name, record):
+        """RP_DELETE."""
+        point = record["point"]
+        if point not in self.points or any(point in pins for _, pins in self.active.values()):
+            return False
+        del self.points[point]
+        self.deleted.add(point)
+        return True
+
+
+def replay(repository, notes=None):
+    """Reads the journal from its first entry on; raises Damage at a gap or a wrong link."""
+    present = [int(name[2:], 16) for name in repository.store.names()
+               if type_of(name) == JOURNAL]
+    journal, previous = Journal(), "0" * DIGEST
+    while journal.entries + 1 in present:
+        seq = journal.entries + 1
+        name = f"j/{seq:016x}"
+        document, digest = read_document(repository, name, notes)
+        check_members(name, document, ENTRY, (), notes)
+        if document["seq"] != seq:
+            raise Damage(name, f"says that it is entry {document['seq']}")
+        if document["previous"] != previous:
+            raise Damage(name, "does not follow the entry before it")
+        for record in document["records"]:
+            journal.apply(seq, record, notes)
+        previous = digest
+        journal.entries = seq
+    if present and max(present) > journal.entries:
+        raise Damage(f"j/{journal.entries + 1:016x}", "is missing, but later entries are there")
+    return journal

@@ -85,7 +85,7 @@ void xv_nbd_disk_return(struct xv_nbd_disk *disk, struct xv_nbd_link **links, ui
     for (uint32_t i = 0; i < count; i++) {
         if (links[i] == NULL)
             continue;
-        disk->place = (size_t)(links[i]->place - disk->places);
+        atomic_store(&disk->place, (size_t)(links[i]->place - disk->places));
         disk->idle[disk->idle_count++] = links[i];
     }
     pthread_cond_broadcast(&disk->returned);
@@ -308,7 +308,7 @@ static int connect_once(struct xv_nbd_disk *disk, size_t place, const struct xv_
         return rc;
     }
     disk->idle[disk->idle_count++] = link;
-    disk->place = place;
+    atomic_store(&disk->place, place);
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <libnbd.h>
 #include <openssl/x509.h>
 #include <poll.h>
+#include <stdatomic.h>
 
 #include "disk/disk.h"
 
@@ -38,13 +39,13 @@ struct xv_nbd_disk {
     struct xv_nbd_options options; /* defaults filled in; disk_name is ours */
     struct xv_nbd_place *places;
     size_t place_count;
-    uint64_t limit; /* reads of whole sectors may reach this far; at least disk.size */
+    uint64_t limit;       /* reads of whole sectors may reach this far; at least disk.size */
+    atomic_size_t place;  /* where a connection was made last */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t returned;
     struct xv_nbd_link **idle; /* room for options.connections */
     uint32_t idle_count;
     uint32_t lent;
-    size_t place; /* where a connection was made last */
 };
 
 struct xv_nbd_tls;

@@ -157,7 +157,7 @@ static int give_to_libnbd(struct xv_nbd_link *link, int fd, xvsa_error **error)
 {
     link->state = XV_NBD_NEGOTIATING;
     if (nbd_aio_connect_socket(link->nbd, fd) != 0)
-        return fail_libnbd(link, XVSA_ERR_PROTOCOL, "does not speak NBD", error);
+        return fail_negotiation(link, error);
     return 0;
 }
 

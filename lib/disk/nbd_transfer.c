@@ -459,7 +459,7 @@ static bool allocate(struct transfer *t, struct xv_nbd_link **links)
     t->works = calloc(t->flight_count, sizeof *t->works);
     t->polls = calloc(t->slot_count + 2, sizeof *t->polls);
     for (uint32_t i = 0; t->slots != NULL && i < t->slot_count; i++)
-        t->slots[i] = (struct slot){.link = links[i], .place = t->disk->place};
+        t->slots[i] = (struct slot){.link = links[i], .place = atomic_load(&t->disk->place)};
     for (uint32_t i = 0; t->flights != NULL && i < t->flight_count; i++) {
         t->flights[i].next = t->spare;
         t->spare = &t->flights[i];

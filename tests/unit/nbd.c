@@ -334,9 +334,9 @@ static void tear_down(struct disturbed *it)
 
 static void disturb(struct relay *relay, int connections, uint64_t least, uint64_t most, bool stall)
 {
-    relay->least = least;
-    relay->most = most;
-    relay->stall = stall;
+    atomic_store(&relay->least, least);
+    atomic_store(&relay->most, most);
+    atomic_store(&relay->stall, stall);
     atomic_store(&relay->disturb, connections);
 }
 

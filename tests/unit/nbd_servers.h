@@ -187,11 +187,11 @@ struct relay {
     uint16_t port, upstream;
     int listener;
     pthread_t thread;
-    atomic_int disturb;      /* connections still to be disturbed */
-    uint64_t least, most;    /* bytes towards the client before that happens, at random */
-    bool stall;              /* go silent instead of closing */
-    atomic_uint connections; /* seen so far */
-    atomic_int running;      /* threads of connections */
+    atomic_int disturb;                /* connections still to be disturbed */
+    atomic_uint_least64_t least, most; /* bytes towards the client before that happens, at random */
+    atomic_bool stall;                 /* go silent instead of closing */
+    atomic_uint connections;           /* seen so far */
+    atomic_int running;                /* threads of connections */
     atomic_bool stop;
 };
 
@@ -248,7 +248,7 @@ static inline bool relay_step(struct relay_pair *pair, bool *silent)
             return false;
         pair->left -= pass;
         *silent = end;
-        return !end || pair->relay->stall;
+        return !end || atomic_load(&pair->relay->stall);
     }
     return true;
 }
@@ -270,6 +270,12 @@ static inline void *relay_connection(void *argument)
     return NULL;
 }
 
+static inline uint64_t cut_point(struct relay *relay, unsigned *seed)
+{
+    uint64_t least = atomic_load(&relay->least), most = atomic_load(&relay->most);
+    return most <= least ? least : least + (uint64_t)rand_r(seed) % (most - least + 1);
+}
+
 static inline void *relay_accept(void *argument)
 {
     struct relay *relay = argument;
@@ -285,7 +291,7 @@ static inline void *relay_accept(void *argument)
         *pair = (struct relay_pair){.relay = relay, .client = client, .left = UINT64_MAX};
         atomic_fetch_add(&relay->connections, 1);
         if (atomic_fetch_sub(&relay->disturb, 1) > 0)
-            pair->left = relay->least + (uint64_t)rand_r(&seed) % (relay->most - relay->least + 1);
+            pair->left = cut_point(relay, &seed);
         pthread_t thread;
         atomic_fetch_add(&relay->running, 1);
         pthread_create(&thread, NULL, relay_connection, pair);

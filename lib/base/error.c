@@ -79,7 +79,7 @@ static const struct {
     {XVSA_ERR_UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "it may or may not have happened; look before repeating"},
 };
 
-static char *format_text(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static char *format_text(const char *format, va_list args)
 {
     char text[MESSAGE_MAX];
     int length = vsnprintf(text, sizeof text, format, args);
@@ -183,7 +183,7 @@ int xv_error_wrap(xvsa_error **ret, int code, const char *component, const char 
         return code;
     va_list args;
     va_start(args, format);
-    xvsa_error *outer = make((*ret)->code, component, format_text(format, args));
+    xvsa_error *outer = make(code == 0 ? (*ret)->code : code, component, format_text(format, args));
     va_end(args);
     if (outer->immortal)
         return code;

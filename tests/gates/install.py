@@ -56,30 +56,39 @@ def pkg_config(root, *arguments):
                env={**os.environ, "PKG_CONFIG_PATH": folders[0]})
 
 
+def linking(root, static):
+    """Compiler arguments of a program; a static one takes our archive and the system's libraries."""
+    if not static:
+        return pkg_config(root, "--cflags", "--libs")
+    status, flags = pkg_config(root, "--cflags")
+    if status == 0:
+        status, names = pkg_config(root, "--print-requires-private")
+    if status != 0:
+        return status, flags
+    packages = [line.split()[0] for line in names.splitlines() if line.strip()]
+    status, others = run(["pkg-config", "--libs", *packages])
+    return status, f"{flags} -l:libxvsa.a {others} -pthread"
+
+
 def use_faults(root, folder, static):
     """Compiles a program against the installed library and runs it."""
-    arguments = ["--static"] if static else []
-    status, flags = pkg_config(root, "--cflags", "--libs", *arguments)
+    status, flags = linking(root, static)
     if status != 0:
         return [flags]
     source = os.path.join(folder, "use.c")
     with open(source, "w", encoding="utf-8") as file:
         file.write(PROGRAM)
-    words = shlex.split(flags)
-    library = next((word[2:] for word in words if word.startswith("-L" + root)), None)
-    if library is None:
-        library = next(base for base, _, names in os.walk(root) if "libxvsa.so" in names)
-    if static:
-        words = [os.path.join(library, "libxvsa.a") if word == "-lxvsa" else word
-                 for word in words]
+    library = next(base for base, _, names in os.walk(root) if "libxvsa.so" in names)
     program = os.path.join(folder, "use")
-    status, text = run(["gcc", "-std=c99", "-Wall", "-Werror", source, *words, f"-L{library}",
-                        "-o", program])
+    status, text = run(["gcc", "-std=c99", "-Wall", "-Werror", source, f"-L{library}",
+                        *shlex.split(flags), "-o", program])
     if status != 0:
         return [text]
     _, linked = run(["readelf", "-d", program])
     if static and "libxvsa" in linked:
         return ["the static program loads the shared library"]
+    if not static and "libxvsa.so.0" not in linked:
+        return ["the program does not load libxvsa.so.0"]
     status, text = run([program], env={**os.environ, "LD_LIBRARY_PATH": library})
     return [] if status == 0 and text.split()[1:] == ["1"] else [f"it ended with {status}: {text}"]
 

@@ -12,6 +12,8 @@
 /* Ranges are grown to this unit, which bounds how many a server can make us remember. */
 #define UNIT 65536u
 
+#define PAUSE_MS 500
+
 struct map {
     struct xv_extents *extents;
     uint64_t size;
@@ -114,6 +116,35 @@ static int ask_all(struct xv_nbd_disk *disk, struct xv_nbd_link **link, struct m
     return rc;
 }
 
+/* Asks until all is known; a lost connection is made again and goes on where it was. */
+static int ask_until_known(struct xv_nbd_disk *disk, struct xv_nbd_link **link, struct map *map,
+                           const struct xv_call *call, xvsa_error **error)
+{
+    uint32_t fruitless = 0;
+    for (;;) {
+        xvsa_error *why = NULL;
+        uint64_t before = map->at;
+        int rc = ask_all(disk, link, map, call, &why);
+        fruitless = map->at > before ? 0 : fruitless + 1;
+        bool again = (rc == XVSA_ERR_NETWORK || rc == XVSA_ERR_BUSY || rc == XVSA_ERR_TIMEOUT) &&
+                     fruitless < XV_NBD_ATTEMPTS &&
+                     xv_call_sleep(call, PAUSE_MS, XV_NBD_COMPONENT, "connecting again", NULL) == 0;
+        if (rc != 0) {
+            xv_nbd_link_close(*link);
+            *link = NULL;
+        }
+        if (again) {
+            xv_error_clear(&why);
+            continue;
+        }
+        if (error != NULL)
+            *error = why;
+        else
+            xv_error_clear(&why);
+        return rc;
+    }
+}
+
 int xv_nbd_map(struct xv_disk *base, struct xv_extents *ret, const struct xv_call *call,
                xvsa_error **error)
 {
@@ -124,31 +155,8 @@ int xv_nbd_map(struct xv_disk *base, struct xv_extents *ret, const struct xv_cal
     int rc = xv_nbd_disk_lease(disk, 1, &link, &leased, call, error);
     if (rc != 0)
         return rc;
-    for (uint32_t attempt = 1;; attempt++) {
-        xvsa_error *why = NULL;
-        uint64_t before = map.at;
-        rc = ask_all(disk, &link, &map, call, &why);
-        bool again = (rc == XVSA_ERR_NETWORK || rc == XVSA_ERR_BUSY) && attempt < XV_NBD_ATTEMPTS;
-        if (again)
-            again = xv_call_sleep(call, 200, XV_NBD_COMPONENT, "connecting again", NULL) == 0;
-        if (!again) {
-            if (error != NULL)
-                *error = why;
-            else
-                xv_error_clear(&why);
-            break;
-        }
-        xv_error_clear(&why);
-        xv_nbd_link_close(link);
-        link = NULL;
-        if (map.at > before)
-            attempt = 0;
-    }
+    rc = ask_until_known(disk, &link, &map, call, error);
     xv_error_clear(&map.error);
-    if (rc != 0 && link != NULL) {
-        xv_nbd_link_close(link);
-        link = NULL;
-    }
-    xv_nbd_disk_return(disk, &link, 1);
+    xv_nbd_disk_return(disk, &link, leased);
     return rc;
 }

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "disk/nbd.h"
+#include "disk/nbd_transfer.h"
 
 /* Times a server may answer one request with an error before the read fails. */
 #define REFUSALS 5u
@@ -16,163 +16,21 @@
 /* Milliseconds to wait before connection attempt n in a row. */
 static const int64_t pauses[XV_NBD_ATTEMPTS] = {200, 500, 1000, 2500, 5000};
 
-struct slot {
-    struct xv_nbd_link *link; /* NULL: none now */
-    int64_t retry_ms;         /* not before */
-    uint32_t fruitless;       /* connections in a row that answered nothing */
-    bool gone;                /* given up */
-    size_t place;             /* to try next */
-};
-
-/* A block whose requests are under way. */
-struct work {
-    struct xv_block *block; /* NULL: unused */
-    uint64_t cut;           /* requests exist up to here */
-    uint64_t end;           /* of the block, rounded up to whole sectors */
-    uint32_t pending;       /* requests without an answer */
-};
-
-struct flight {
-    struct transfer *transfer;
-    struct work *work;
-    struct slot *slot; /* NULL: waits to be sent */
-    struct flight *next;
-    uint64_t offset;
-    uint32_t length;
-    uint32_t refusals;
-    int result; /* errno of the answer */
-};
-
-struct transfer {
-    struct xv_nbd_disk *disk;
-    const struct xv_call *call;
-    const struct xv_extents *ranges;
-    size_t range;                 /* the one being cut into blocks */
-    uint64_t next;                /* where its next block begins; 0: at the range's beginning */
-    struct xv_block_queue *queue; /* NULL: target is the only block */
-    void *owner;
-    struct xv_block *target;
-    struct slot *slots;
-    uint32_t slot_count;
-    struct flight *flights;
-    uint32_t flight_count;
-    struct work *works; /* as many as flights: each has one at least */
-    struct work *cutting;
-    uint32_t active; /* works with a block */
-    struct flight *spare;
-    struct flight *again;    /* lost ones, lowest offset first */
-    struct flight *finished; /* answered, not yet looked at */
-    struct pollfd *polls;    /* slots, then the queue and the call */
-    bool starving;           /* a block is needed and none is free */
-    xvsa_error *last;        /* why the last connection was lost */
-};
-
-static uint64_t round_up(uint64_t offset)
-{
-    return offset + (XV_NBD_SECTOR - offset % XV_NBD_SECTOR) % XV_NBD_SECTOR;
-}
-
-static bool all_cut(const struct transfer *t)
-{
-    return t->range == t->ranges->count;
-}
-
-/* Work that no link has been asked for: a reason to open another one. */
-static bool has_unsent(const struct transfer *t)
-{
-    return t->again != NULL || t->cutting != NULL || !all_cut(t);
-}
-
-static struct xv_block *take_block(struct transfer *t)
-{
-    struct xv_block *block = t->target;
-    if (t->queue != NULL)
-        block = xv_block_queue_try_take(t->queue);
-    t->target = NULL;
-    return block;
-}
-
-/* Begins the next block. Leaves t->cutting NULL when there is nothing to cut or no block is free. */
-static void begin_block(struct transfer *t)
-{
-    struct xv_block *block = take_block(t);
-    if (block == NULL) {
-        t->starving = true;
-        return;
-    }
-    const struct xv_range *range = &t->ranges->ranges[t->range];
-    uint64_t range_end = range->offset + range->length;
-    uint64_t offset = t->next == 0 ? range->offset : t->next;
-    uint64_t stop = range_end;
-    if (t->queue != NULL && stop - offset > block->capacity - offset % block->capacity)
-        stop = offset - offset % block->capacity + block->capacity;
-    block->offset = offset;
-    block->length = (uint32_t)(stop - offset);
-    block->owner = t->owner;
-    t->next = stop == range_end ? 0 : stop;
-    if (stop == range_end)
-        t->range++;
-    struct work *work = t->works;
-    while (work->block != NULL)
-        work++;
-    uint64_t end = round_up(stop) < t->disk->limit ? round_up(stop) : t->disk->limit;
-    *work = (struct work){.block = block, .cut = offset, .end = end};
-    t->cutting = work;
-    t->active++;
-}
-
-/* The next request to send: a lost one before a new one. NULL when there is none at the moment. */
-static struct flight *next_flight(struct transfer *t)
-{
-    struct flight *flight = t->again;
-    if (flight != NULL) {
-        t->again = flight->next;
-        return flight;
-    }
-    if (t->cutting == NULL && !all_cut(t))
-        begin_block(t);
-    struct work *work = t->cutting;
-    if (work == NULL)
-        return NULL;
-    flight = t->spare;
-    t->spare = flight->next;
-    uint64_t length = work->end - work->cut;
-    if (length > t->disk->options.request_size)
-        length = t->disk->options.request_size;
-    *flight = (struct flight){
-        .transfer = t, .work = work, .offset = work->cut, .length = (uint32_t)length};
-    work->cut += length;
-    work->pending++;
-    if (work->cut == work->end)
-        t->cutting = NULL;
-    return flight;
-}
-
-static void put_again(struct transfer *t, struct flight *flight)
-{
-    struct flight **at = &t->again;
-    while (*at != NULL && (*at)->offset < flight->offset)
-        at = &(*at)->next;
-    flight->slot = NULL;
-    flight->next = *at;
-    *at = flight;
-}
-
 /* libnbd calls it while the link is driven: nothing of libnbd may be called from here. */
 static int answered(void *user, int *error)
 {
-    struct flight *flight = user;
+    struct xv_nbd_flight *flight = user;
     flight->result = *error;
     flight->next = flight->transfer->finished;
     flight->transfer->finished = flight;
     return 1;
 }
 
-static int fail_slot(struct transfer *t, struct slot *slot, int code, xvsa_error *why,
+static int fail_slot(struct xv_nbd_transfer *t, struct xv_nbd_slot *slot, int code, xvsa_error *why,
                      xvsa_error **error);
 
-static int send_flight(struct transfer *t, struct slot *slot, struct flight *flight,
-                       xvsa_error **error)
+static int send_flight(struct xv_nbd_transfer *t, struct xv_nbd_slot *slot,
+                       struct xv_nbd_flight *flight, xvsa_error **error)
 {
     uint8_t *to = flight->work->block->data + (flight->offset - flight->work->block->offset);
     nbd_completion_callback done = {.callback = answered, .user_data = flight};
@@ -188,7 +46,7 @@ static int send_flight(struct transfer *t, struct slot *slot, struct flight *fli
 }
 
 /* Gives the links requests in turn, so that a short list is spread over all of them. */
-static int send_requests(struct transfer *t, xvsa_error **error)
+static int send_requests(struct xv_nbd_transfer *t, xvsa_error **error)
 {
     t->starving = false;
     for (bool sent = true; sent;) {
@@ -198,7 +56,7 @@ static int send_requests(struct transfer *t, xvsa_error **error)
             if (link == NULL || link->state != XV_NBD_READY ||
                 link->in_flight >= t->disk->options.in_flight)
                 continue;
-            struct flight *flight = next_flight(t);
+            struct xv_nbd_flight *flight = xv_nbd_work_next(t);
             if (flight == NULL)
                 return 0;
             int rc = send_flight(t, &t->slots[i], flight, error);
@@ -210,32 +68,19 @@ static int send_requests(struct transfer *t, xvsa_error **error)
     return 0;
 }
 
-static void finish_work(struct transfer *t, struct work *work)
+static void accept_answer(struct xv_nbd_transfer *t, struct xv_nbd_flight *flight)
 {
-    struct xv_block *block = work->block;
-    work->block = NULL;
-    t->active--;
-    if (t->queue != NULL)
-        xv_block_queue_push(t->queue, block);
-}
-
-static void accept_answer(struct transfer *t, struct flight *flight)
-{
-    struct work *work = flight->work;
-    struct slot *slot = flight->slot;
+    struct xv_nbd_slot *slot = flight->slot;
     slot->fruitless = 0;
     slot->link->in_flight--;
     slot->link->deadline_ms =
         slot->link->in_flight == 0 ? 0 : xv_clock_ms() + t->disk->options.request_timeout_ms;
-    flight->slot = NULL;
-    flight->next = t->spare;
-    t->spare = flight;
-    if (--work->pending == 0 && work->cut == work->end)
-        finish_work(t, work);
+    xv_nbd_work_done(t, flight);
 }
 
 /* Every error answer is taken for the end of its connection, because pool servers close it then. */
-static int refuse_answer(struct transfer *t, struct flight *flight, bool *lost, xvsa_error **error)
+static int refuse_answer(struct xv_nbd_transfer *t, struct xv_nbd_flight *flight, bool *lost,
+                         xvsa_error **error)
 {
     int why = flight->result;
     *lost = true;
@@ -250,11 +95,12 @@ static int refuse_answer(struct transfer *t, struct flight *flight, bool *lost, 
 }
 
 /* Looks at what the slot's link answered; requests of others can be here when they could not be sent. */
-static int take_answers(struct transfer *t, const struct slot *slot, bool *lost, xvsa_error **error)
+static int take_answers(struct xv_nbd_transfer *t, const struct xv_nbd_slot *slot, bool *lost,
+                        xvsa_error **error)
 {
     int rc = 0;
     while (t->finished != NULL) {
-        struct flight *flight = t->finished;
+        struct xv_nbd_flight *flight = t->finished;
         t->finished = flight->next;
         flight->next = NULL;
         if (flight->result == 0)
@@ -265,18 +111,18 @@ static int take_answers(struct transfer *t, const struct slot *slot, bool *lost,
     return rc;
 }
 
-static void drop_link(struct transfer *t, struct slot *slot)
+static void drop_link(struct xv_nbd_transfer *t, struct xv_nbd_slot *slot)
 {
     xv_nbd_link_close(slot->link);
     slot->link = NULL;
     t->finished = NULL; /* only errors are left in it */
     for (uint32_t i = 0; i < t->flight_count; i++) {
         if (t->flights[i].slot == slot)
-            put_again(t, &t->flights[i]);
+            xv_nbd_work_repeat(t, &t->flights[i]);
     }
 }
 
-static bool is_final(const struct transfer *t, int code)
+static bool is_final(const struct xv_nbd_transfer *t, int code)
 {
     switch (code) {
     case XVSA_ERR_NETWORK:
@@ -293,7 +139,7 @@ static bool is_final(const struct transfer *t, int code)
 
 /* A connection was lost or not made: plans the next attempt, or fails when there is none left. why is
  * taken over. */
-static int fail_slot(struct transfer *t, struct slot *slot, int code, xvsa_error *why,
+static int fail_slot(struct xv_nbd_transfer *t, struct xv_nbd_slot *slot, int code, xvsa_error *why,
                      xvsa_error **error)
 {
     drop_link(t, slot);
@@ -320,7 +166,7 @@ static int fail_slot(struct transfer *t, struct slot *slot, int code, xvsa_error
 }
 
 /* Connections are made one after another: made at once they disturb each other in a pool's server. */
-static bool is_connecting(const struct transfer *t)
+static bool is_connecting(const struct xv_nbd_transfer *t)
 {
     for (uint32_t i = 0; i < t->slot_count; i++) {
         if (t->slots[i].link != NULL && t->slots[i].link->state != XV_NBD_READY)
@@ -329,10 +175,10 @@ static bool is_connecting(const struct transfer *t)
     return false;
 }
 
-static int open_links(struct transfer *t, xvsa_error **error)
+static int open_links(struct xv_nbd_transfer *t, xvsa_error **error)
 {
-    for (uint32_t i = 0; i < t->slot_count && has_unsent(t) && !is_connecting(t); i++) {
-        struct slot *slot = &t->slots[i];
+    for (uint32_t i = 0; i < t->slot_count && xv_nbd_work_waits(t) && !is_connecting(t); i++) {
+        struct xv_nbd_slot *slot = &t->slots[i];
         if (slot->link != NULL || slot->gone || xv_clock_ms() < slot->retry_ms)
             continue;
         xvsa_error *why = NULL;
@@ -345,7 +191,8 @@ static int open_links(struct transfer *t, xvsa_error **error)
     return 0;
 }
 
-static int drive_slot(struct transfer *t, struct slot *slot, short events, xvsa_error **error)
+static int drive_slot(struct xv_nbd_transfer *t, struct xv_nbd_slot *slot, short events,
+                      xvsa_error **error)
 {
     xvsa_error *why = NULL;
     bool lost = false;
@@ -367,15 +214,15 @@ static int drive_slot(struct transfer *t, struct slot *slot, short events, xvsa_
 }
 
 /* Milliseconds until a slot wants attention without its socket saying so. */
-static int64_t next_alarm(const struct transfer *t)
+static int64_t next_alarm(const struct xv_nbd_transfer *t)
 {
     int64_t alarm = INT64_MAX, now = xv_clock_ms();
     for (uint32_t i = 0; i < t->slot_count; i++) {
-        const struct slot *slot = &t->slots[i];
+        const struct xv_nbd_slot *slot = &t->slots[i];
         int64_t at = INT64_MAX;
         if (slot->link != NULL)
             at = slot->link->deadline_ms == 0 ? INT64_MAX : slot->link->deadline_ms;
-        else if (!slot->gone && has_unsent(t) && !is_connecting(t))
+        else if (!slot->gone && xv_nbd_work_waits(t) && !is_connecting(t))
             at = slot->retry_ms;
         if (at < alarm)
             alarm = at;
@@ -385,7 +232,7 @@ static int64_t next_alarm(const struct transfer *t)
     return alarm - now > 60000 ? 60000 : alarm - now;
 }
 
-static int wait_and_drive(struct transfer *t, xvsa_error **error)
+static int wait_and_drive(struct xv_nbd_transfer *t, xvsa_error **error)
 {
     const struct pollfd none = {.fd = -1};
     for (uint32_t i = 0; i < t->slot_count; i++)
@@ -411,10 +258,10 @@ static int wait_and_drive(struct transfer *t, xvsa_error **error)
     return rc;
 }
 
-static int run(struct transfer *t, xvsa_error **error)
+static int run(struct xv_nbd_transfer *t, xvsa_error **error)
 {
     int rc = 0;
-    while (rc == 0 && (has_unsent(t) || t->active > 0)) {
+    while (rc == 0 && (xv_nbd_work_waits(t) || t->active > 0)) {
         rc = xv_call_check(t->call, XV_NBD_COMPONENT, "reading over NBD", error);
         if (rc == 0 && t->queue != NULL && xv_block_queue_is_stopped(t->queue))
             rc = xv_fail(error, XVSA_ERR_CANCELLED, XV_NBD_COMPONENT,
@@ -429,7 +276,7 @@ static int run(struct transfer *t, xvsa_error **error)
     return rc;
 }
 
-static void release_memory(struct transfer *t)
+static void release_memory(struct xv_nbd_transfer *t)
 {
     free(t->slots);
     free(t->flights);
@@ -439,7 +286,7 @@ static void release_memory(struct transfer *t)
 }
 
 /* Ends what is under way: libnbd must not write into blocks that are not ours any more. */
-static void clean_up(struct transfer *t, struct xv_nbd_link **links)
+static void clean_up(struct xv_nbd_transfer *t, struct xv_nbd_link **links)
 {
     for (uint32_t i = 0; i < t->slot_count; i++)
         links[i] = t->slots[i].link;
@@ -451,7 +298,7 @@ static void clean_up(struct transfer *t, struct xv_nbd_link **links)
     release_memory(t);
 }
 
-static bool allocate(struct transfer *t, struct xv_nbd_link **links)
+static bool allocate(struct xv_nbd_transfer *t, struct xv_nbd_link **links)
 {
     t->flight_count = t->slot_count * t->disk->options.in_flight;
     t->slots = calloc(t->slot_count, sizeof *t->slots);
@@ -459,7 +306,7 @@ static bool allocate(struct transfer *t, struct xv_nbd_link **links)
     t->works = calloc(t->flight_count, sizeof *t->works);
     t->polls = calloc(t->slot_count + 2, sizeof *t->polls);
     for (uint32_t i = 0; t->slots != NULL && i < t->slot_count; i++)
-        t->slots[i] = (struct slot){.link = links[i], .place = atomic_load(&t->disk->place)};
+        t->slots[i] = (struct xv_nbd_slot){.link = links[i], .place = atomic_load(&t->disk->place)};
     for (uint32_t i = 0; t->flights != NULL && i < t->flight_count; i++) {
         t->flights[i].next = t->spare;
         t->spare = &t->flights[i];
@@ -468,7 +315,7 @@ static bool allocate(struct transfer *t, struct xv_nbd_link **links)
 }
 
 /* Leases connections for t, which has everything but them, and runs it. */
-static int lease_and_run(struct transfer *t, uint32_t wanted, xvsa_error **error)
+static int lease_and_run(struct xv_nbd_transfer *t, uint32_t wanted, xvsa_error **error)
 {
     struct xv_nbd_link **links = calloc(wanted, sizeof(struct xv_nbd_link *));
     if (links == NULL)
@@ -494,7 +341,7 @@ int xv_nbd_transfer_stream(struct xv_nbd_disk *disk, const struct xv_extents *ra
                            struct xv_block_queue *queue, void *owner, const struct xv_call *call,
                            xvsa_error **error)
 {
-    struct transfer t = {
+    struct xv_nbd_transfer t = {
         .disk = disk, .call = call, .ranges = ranges, .queue = queue, .owner = owner};
     return lease_and_run(&t, disk->options.connections, error);
 }
@@ -505,6 +352,6 @@ int xv_nbd_transfer_read(struct xv_nbd_disk *disk, uint64_t offset, uint8_t *dat
     struct xv_range range = {offset, length};
     struct xv_extents ranges = {.ranges = &range, .count = 1};
     struct xv_block block = {.data = data, .capacity = length};
-    struct transfer t = {.disk = disk, .call = call, .ranges = &ranges, .target = &block};
+    struct xv_nbd_transfer t = {.disk = disk, .call = call, .ranges = &ranges, .target = &block};
     return lease_and_run(&t, 1, error);
 }

@@ -29,8 +29,8 @@ int xv_fail_errno(xvsa_error **ret, int os_errno, const char *component, const c
 
 int xv_fail_memory(xvsa_error **ret);
 
-/* Puts context above *ret, which becomes the cause; code and flags stay those of the cause.
- * Does nothing to the code when ret or *ret is NULL. Returns code. */
+/* Puts context above *ret, which becomes the cause; flags stay those of the cause, and so does the
+ * code when code is 0. Does nothing when ret or *ret is NULL. Returns code. */
 int xv_error_wrap(xvsa_error **ret, int code, const char *component, const char *format, ...)
     XV_PRINTF(4, 5);
 

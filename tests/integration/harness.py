@@ -104,10 +104,10 @@ class PoolCase(unittest.TestCase):
 
     def assert_point(self, point, name, site=None):
         """The disks in a restore point equal those of the VM now."""
-        for index, vdi in enumerate(self.pool.disks(name)):
+        for device, vdi in self.pool.devices(name):
             self.assert_same(self.pool.content(vdi),
-                             (site or self.site).read_disk(point, index),
-                             "disk %d of %s" % (index, name))
+                             (site or self.site).read_disk(point, device),
+                             "disk %d of %s" % (device, name))
 
     def assert_clean(self, restored=()):
         """The pool holds nothing of ours but restored VMs and what changed block tracking needs."""

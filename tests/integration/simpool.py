@@ -103,14 +103,18 @@ class SimPool:
         return [vm["uuid"] for vm in self.sim("state")["vms"]
                 if vm["name_label"] == name and not vm["is_a_snapshot"]]
 
-    def disks(self, vm):
-        """Uuids of a VM's disks in the order of their positions."""
+    def devices(self, vm):
+        """Position and uuid of a VM's disks, in order."""
         found = []
         for one in self.sim("state")["vms"]:
             if vm in (one["uuid"], one["name_label"]) and not one["is_a_snapshot"]:
                 found += [(int(disk["device"]), disk["vdi"]) for disk in one["disks"]
                           if disk["type"] == "Disk" and disk["vdi"]]
-        return [vdi for _, vdi in sorted(found)]
+        return sorted(found)
+
+    def disks(self, vm):
+        """Uuids of a VM's disks in the order of their positions."""
+        return [vdi for _, vdi in self.devices(vm)]
 
     # ---- disks ----
 

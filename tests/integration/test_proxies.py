@@ -24,7 +24,7 @@ class Reach(PoolCase):
         vm("both", disk(seed=3, sr="Room A"), disk(seed=4, sr="Room B"), host="host-c"),
         vm("lonely", disk(seed=5, sr="Local storage C"), host="host-c"),
         vm("mixed", disk(seed=6), disk(seed=7, sr="Local storage C"), host="host-c"),
-        vm("spread", *[disk(seed=10 + i) for i in range(4)]),
+        vm("spread", *[disk(seed=10 + i) for i in range(4)], host="host-c"),
         srs=ROOMS, hosts=("host-a", "host-b", "host-c"))
 
     def test_disks_go_to_proxies_that_reach(self):

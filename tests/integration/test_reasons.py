@@ -13,6 +13,7 @@ class Tracking(PoolCase):
     """Changed block tracking that is off, lost, interrupted or wrong."""
 
     scene = scene(vm("web", disk(seed=1, data=SIZE, cbt=True)), vm("new", disk(seed=2)),
+                  vm("spare", disk(seed=5)),
                   vm("two", disk(seed=3), disk(seed=4), host="host-b"))
 
     def setUp(self):
@@ -111,7 +112,7 @@ class Tracking(PoolCase):
         self.backup("web")
         self.change()
         self.pool.fault("VDI.list_changed_blocks", count=0,
-                        error=["SR_BACKEND_FAILURE_460", "", "Failed to calculate", ""])
+                        error=["SR_BACKEND_FAILURE_459", "", "log is inconsistent", ""])
         report = self.backup("web")
         self.assertEqual(report.disk("web")["mode"], "compare", str(report))
         self.assertIn("CBT_LIST_FAILED", report.reasons("web", 0))
@@ -121,7 +122,7 @@ class Tracking(PoolCase):
     def test_log_lost(self):
         self.backup("web")
         self.change()
-        self.pool.sim("disk/break-cbt", vdi=self.vdi, how="inconsistent")
+        self.pool.sim("disk/break-cbt", vdi=self.vdi, how="lost")
         report = self.backup("web")
         self.assertEqual(report.disk("web")["mode"], "compare", str(report))
         self.assert_point(report.point("web"), "web")
@@ -154,7 +155,7 @@ class Tracking(PoolCase):
         self.backup("web")
         self.change()
         self.pool.fault("VDI.list_changed_blocks", count=0,
-                        error=["SR_BACKEND_FAILURE_460", "", "Failed to calculate", ""])
+                        error=["SR_BACKEND_FAILURE_459", "", "log is inconsistent", ""])
         result = self.backup("web", "--refuse", "CBT_LIST_FAILED", code=REFUSED)
         self.assertIn("CBT_LIST_FAILED", result.err)
         self.assertEqual(len(self.site.points()), 1)
@@ -173,7 +174,7 @@ class Tracking(PoolCase):
         self.backup("two")
         vbd = self.pool.record("VM", "two")["VBDs"][1]
         old = self.pool.disks("two")[1]
-        spare = self.pool.disks("new")[0]
+        spare = self.pool.disks("spare")[0]
         ref = self.pool.sim("record/get", cls="VDI", name=spare)["ref"]
         before = self.pool.record("VBD", vbd)["VDI"]
         self.pool.set("VBD", vbd, VDI=ref)

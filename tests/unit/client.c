@@ -308,6 +308,36 @@ START_TEST(session_is_renewed_once)
 }
 END_TEST
 
+static void *call_often(void *user)
+{
+    for (int i = 0; i < 20; i++) {
+        xvsa_error *error = NULL;
+        ck_ok(call_test(user, i % 2 == 0, SOON_MS, &error), error);
+    }
+    return NULL;
+}
+
+START_TEST(threads_share_a_client)
+{
+    struct member member = {0};
+    struct xv_client *client = NULL;
+    pthread_t threads[6];
+    xvsa_error *error = NULL;
+    server_start(&member.server, false, play, &member);
+    ck_ok(open_at(member.server.url, SOON_MS, &client, &error), error);
+    atomic_store(&member.expire, 6);
+    for (size_t i = 0; i < 6; i++)
+        ck_assert_int_eq(pthread_create(&threads[i], NULL, call_often, client), 0);
+    for (size_t i = 0; i < 6; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_int_eq(atomic_load(&member.calls), 120);
+    /* Those that failed with one session renewed it once. */
+    ck_assert_int_le(atomic_load(&member.logins), 7);
+    finish(client);
+    server_stop(&member.server);
+}
+END_TEST
+
 START_TEST(busy_pools_are_asked_again)
 {
     struct member member = {.busy = 1};
@@ -509,6 +539,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, another_pool);
     tcase_add_test(all, patience_with_a_booting_host);
     tcase_add_test(all, session_is_renewed_once);
+    tcase_add_test(all, threads_share_a_client);
     tcase_add_test(all, busy_pools_are_asked_again);
     tcase_add_test(all, lost_answers);
     tcase_add_test(all, dead_coordinator);

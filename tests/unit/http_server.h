@@ -49,12 +49,13 @@ struct server {
     atomic_bool stop;
     atomic_uint connections;
     atomic_uint requests;
+    atomic_int peers; /* connections being served */
     server_fn answer;
     void *user;
     SSL_CTX *tls;
     char fingerprint[65];
     char url[64];
-    bool no_body; /* the function reads the body itself */
+    atomic_bool no_body; /* the function reads the body itself */
 };
 
 static inline bool peer_send(struct peer *peer, const void *data, size_t length)
@@ -156,7 +157,9 @@ static inline void *serve_peer(void *argument)
     }
     SSL_free(peer->tls);
     close(peer->fd);
+    struct server *server = peer->server;
     free(peer);
+    atomic_fetch_sub(&server->peers, 1);
     return NULL;
 }
 
@@ -177,6 +180,7 @@ static inline void *serve(void *argument)
             abort();
         peer->server = server;
         peer->fd = fd;
+        atomic_fetch_add(&server->peers, 1);
         if (pthread_create(&thread, NULL, serve_peer, peer) != 0)
             abort();
         pthread_detach(thread);
@@ -244,7 +248,8 @@ static inline void server_stop(struct server *server)
     atomic_store(&server->stop, true);
     pthread_join(server->thread, NULL);
     close(server->fd);
-    usleep(120000);
+    while (atomic_load(&server->peers) > 0)
+        usleep(1000);
     SSL_CTX_free(server->tls);
 }
 

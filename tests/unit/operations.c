@@ -34,6 +34,8 @@ struct pool {
     char folder[64];
     char url[128];
     char sim[128];
+    char fingerprint[128]; /* of the first coordinator */
+    bool tls;
     pid_t process;
     struct xv_client *client;
     struct xv_call call;
@@ -82,7 +84,7 @@ static void spawn(struct pool *pool)
     ck_assert_int_ge(pool->process, 0);
     if (pool->process == 0) {
         execlp("python3", "python3", chosen != NULL ? chosen : program, "--scenario", file,
-               "--data", data, "--ready-file", ready, (char *)NULL);
+               "--data", data, "--ready-file", ready, pool->tls ? "--tls" : NULL, (char *)NULL);
         _exit(127);
     }
 }
@@ -102,6 +104,8 @@ static void await_ready(struct pool *pool)
                      json_string_value(json_object_get(json, "coordinator")));
             snprintf(pool->sim, sizeof pool->sim, "%s",
                      json_string_value(json_object_get(json, "sim")));
+            snprintf(pool->fingerprint, sizeof pool->fingerprint, "%s",
+                     json_string_value(json_object_get(json, "fingerprint_sha256")));
             json_decref(json);
             return;
         }
@@ -110,10 +114,10 @@ static void await_ready(struct pool *pool)
     ck_abort_msg("the simulator does not get ready");
 }
 
-static void start_pool(struct pool *pool)
+static void start_pool_with(struct pool *pool, bool tls)
 {
     xvsa_error *error = NULL;
-    *pool = (struct pool){.folder = "/tmp/xvsa-ops-XXXXXX"};
+    *pool = (struct pool){.folder = "/tmp/xvsa-ops-XXXXXX", .tls = tls};
     ck_assert_ptr_nonnull(mkdtemp(pool->folder));
     spawn(pool);
     await_ready(pool);
@@ -122,7 +126,12 @@ static void start_pool(struct pool *pool)
                                         .url_count = 1,
                                         .username = "root",
                                         .password = "password",
-                                        .flags = XVSA_POOL_ALLOW_PLAIN_HTTP};
+                                        .flags = tls ? 0 : XVSA_POOL_ALLOW_PLAIN_HTTP};
+    const char *fingerprint = pool->fingerprint;
+    if (tls) {
+        options.fingerprints = &fingerprint;
+        options.fingerprint_count = 1;
+    }
     pool->call = xv_call_within(NULL, SOON_MS);
     ck_ok(xv_client_open(&options, &pool->call, &pool->client, &error), error);
     struct xv_value *refs = NULL;
@@ -131,6 +140,11 @@ static void start_pool(struct pool *pool)
           error);
     pool->vm = strdup(xv_value_string(xv_value_at(refs, 0), ""));
     xv_value_free(refs);
+}
+
+static void start_pool(struct pool *pool)
+{
+    start_pool_with(pool, false);
 }
 
 static void stop_pool(struct pool *pool)
@@ -833,6 +847,37 @@ START_TEST(coordinator_changes)
 }
 END_TEST
 
+/* Only the coordinator's certificate was pinned; those of the others are learnt over its connection. */
+START_TEST(certificates_of_members)
+{
+    struct pool pool;
+    struct xv_snapshot_disk *disks = NULL;
+    size_t count = 0;
+    xvsa_error *error = NULL;
+    start_pool_with(&pool, true);
+    char *ref = snapshot(&pool, "job", &disks, &count);
+    struct xv_inventory *all = inventory_of(&pool);
+    uint8_t *memory = malloc(disks[0].size);
+    for (size_t i = 0; i < all->host_count; i++) {
+        struct xv_disk *disk = NULL;
+        ck_ok(xv_vdi_open_http(pool.client, all, disks[0].vdi_ref, &all->hosts[i], &pool.call,
+                               &disk, &error),
+              error);
+        ck_ok(read_into(&pool, disk, 0, disks[0].size, memory, &error), error);
+        xv_disk_close(disk);
+    }
+    json_decref(control(&pool, "coordinator", "{\"host\": \"host2\"}"));
+    json_decref(control(&pool, "host/kill", "{\"host\": \"host1\"}"));
+    ck_ok(xv_snapshot_destroy(pool.client, ref, NULL, 0, &pool.call, &error), error);
+    ck_assert_uint_eq(leftovers(&pool), 0);
+    free(memory);
+    xv_snapshot_disks_free(disks, count);
+    xv_inventory_free(all);
+    free(ref);
+    stop_pool(&pool);
+}
+END_TEST
+
 START_TEST(lost_tasks)
 {
     struct pool pool;
@@ -877,6 +922,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, copies_are_spared);
     tcase_add_test(all, migration_blocks);
     tcase_add_test(all, coordinator_changes);
+    tcase_add_test(all, certificates_of_members);
     tcase_add_test(all, lost_tasks);
 }
 

@@ -78,8 +78,12 @@ static const char **list_skipped(const struct xv_vm_run *run, size_t *ret_count)
     return skip;
 }
 
-static int take_snapshot(struct xv_backup *backup, const struct xv_call *call, xvsa_error **error)
+static int take_snapshot(struct xv_backup *backup, xvsa_error **error)
 {
+    const struct xv_call whole = xv_run_call(backup->run);
+    const struct xv_call limit =
+        xv_call_within(&whole, backup->run->job->plan->spec->snapshot_timeout_ms);
+    const struct xv_call *call = &limit;
     size_t skip_count = 0;
     const char **skip = list_skipped(backup->run, &skip_count);
     if (skip == NULL)
@@ -118,9 +122,11 @@ static int match_disks(struct xv_backup *backup, xvsa_error **error)
     return rc;
 }
 
-static int prepare(struct xv_backup *backup, const struct xv_call *call, xvsa_error **error)
+static int prepare(struct xv_backup *backup, xvsa_error **error)
 {
     struct xv_vm_run *run = backup->run;
+    const struct xv_call limit = xv_run_step_call(run);
+    const struct xv_call *call = &limit;
     int rc = xv_record_find(backup->client, "VM", run->plan->uuid, call, &backup->vm_ref, error);
     if (rc == 0)
         rc = begin_session(backup, call, error);
@@ -133,7 +139,7 @@ static int prepare(struct xv_backup *backup, const struct xv_call *call, xvsa_er
     if (rc == 0)
         rc = block_migration(backup, call, error);
     if (rc == 0)
-        rc = take_snapshot(backup, call, error);
+        rc = take_snapshot(backup, error);
     if (rc == 0)
         rc = match_disks(backup, error);
     return rc;
@@ -249,7 +255,7 @@ int xv_backup_vm(struct xv_vm_run *run, xvsa_error **error)
     };
     const struct xv_call call = xv_run_call(run);
     run->work = &backup;
-    int rc = prepare(&backup, &call, error);
+    int rc = prepare(&backup, error);
     if (rc == 0)
         rc = xv_disks_run(run, xv_backup_disk, tick, &backup, error);
     if (rc == 0)

@@ -125,33 +125,54 @@ static int open_http(struct passage *passage, xvsa_error **error)
                             &passage->call, &passage->source, error);
 }
 
-/* NBD, else HTTP with the reason. */
-static int open_source(struct passage *passage, xvsa_error **error)
+/* After the VM's token was fired it is the other end that failed, or somebody's wish. */
+static bool can_fall_back(const struct passage *passage, int rc)
+{
+    return rc != XVSA_ERR_CANCELLED && passage->backup->run->job->plan->spec->use_http &&
+           xvsa_cancel_is_fired(passage->backup->run->cancel) == 0;
+}
+
+static int open_nbd_or_http(struct passage *passage, xvsa_error **error)
 {
     struct xv_disk_run *disk = passage->disk;
-    const struct xv_spec *spec = passage->backup->run->job->plan->spec;
     xvsa_error *failure = NULL;
-    int rc = disk->plan->nbd ? open_nbd(passage, &failure) : XVSA_ERR_UNSUPPORTED;
-    if (rc != 0 && disk->plan->nbd && rc != XVSA_ERR_CANCELLED && spec->use_http)
+    int rc = open_nbd(passage, &failure);
+    if (rc != 0 && can_fall_back(passage, rc)) {
         rc = xv_run_reason(disk->vm, disk, error,
                            rc == XVSA_ERR_UNSUPPORTED ? XV_REASON_NBD_NOT_ENABLED
                                                       : XV_REASON_NBD_FAILED,
                            "%s", xvsa_error_message(failure));
-    else if (rc != 0 && !disk->plan->nbd && spec->use_http)
-        rc = 0;
-    else if (rc != 0 && !disk->plan->nbd)
+        if (rc == 0)
+            rc = open_http(passage, error);
+    } else if (rc != 0 && error != NULL) {
+        *error = xvsa_error_ref(failure);
+    }
+    xvsa_error_unref(failure);
+    return rc;
+}
+
+static void note_transport(struct passage *passage)
+{
+    struct xv_job *job = passage->disk->vm->job;
+    pthread_mutex_lock(&job->lock);
+    passage->disk->transport = passage->source->ops->transport;
+    pthread_mutex_unlock(&job->lock);
+}
+
+/* NBD, else HTTP with the reason. */
+static int open_source(struct passage *passage, xvsa_error **error)
+{
+    const struct xv_spec *spec = passage->backup->run->job->plan->spec;
+    int rc;
+    if (passage->disk->plan->nbd)
+        rc = open_nbd_or_http(passage, error);
+    else if (spec->use_http)
+        rc = open_http(passage, error);
+    else
         rc = xv_fail(error, XVSA_ERR_UNSUPPORTED, "job",
                      "the pool offers no NBD, and the job allows no other transport");
-    else if (rc != 0 && error != NULL)
-        *error = xvsa_error_ref(failure);
-    xvsa_error_unref(failure);
-    if (rc == 0 && passage->source == NULL)
-        rc = open_http(passage, error);
-    if (rc == 0) {
-        pthread_mutex_lock(&disk->vm->job->lock);
-        disk->transport = passage->source->ops->transport;
-        pthread_mutex_unlock(&disk->vm->job->lock);
-    }
+    if (rc == 0)
+        note_transport(passage);
     return rc;
 }
 
@@ -242,6 +263,34 @@ static int begin_writer(struct passage *passage, xvsa_error **error)
     return rc;
 }
 
+/* Reads it; when NBD gives up on the way, all over again through HTTP: what was stored is found there. */
+static int stream(struct passage *passage, xvsa_error **error)
+{
+    struct xv_disk_run *disk = passage->disk;
+    struct xv_intake *intake = passage->backup->intake;
+    xvsa_error *failure = NULL;
+    int rc = xv_intake_move(intake, passage->source, &passage->read, disk->writer, &passage->call,
+                            &failure);
+    bool by_nbd = strcmp(passage->source->ops->transport, "nbd") == 0;
+    if (rc != 0 && by_nbd && can_fall_back(passage, rc)) {
+        xv_disk_close(passage->source);
+        passage->source = NULL;
+        rc = xv_run_reason(disk->vm, disk, error, XV_REASON_NBD_FAILED, "%s",
+                           xvsa_error_message(failure));
+        if (rc == 0)
+            rc = open_http(passage, error);
+        if (rc == 0) {
+            note_transport(passage);
+            rc = xv_intake_move(intake, passage->source, &passage->read, disk->writer, &passage->call,
+                                error);
+        }
+    } else if (rc != 0 && error != NULL) {
+        *error = xvsa_error_ref(failure);
+    }
+    xvsa_error_unref(failure);
+    return rc;
+}
+
 static int move(struct passage *passage, xvsa_error **error)
 {
     struct xv_disk_run *disk = passage->disk;
@@ -255,8 +304,7 @@ static int move(struct passage *passage, xvsa_error **error)
     atomic_fetch_add(&job->bytes_done, passage->size - to_read);
     xv_pipeline_shares(job->pipeline, &before);
     if (rc == 0 && to_read > 0)
-        rc = xv_intake_move(passage->backup->intake, passage->source, &passage->read, disk->writer,
-                            &passage->call, error);
+        rc = stream(passage, error);
     xv_pipeline_shares(job->pipeline, &after);
     pthread_mutex_lock(&job->lock);
     disk->shares = (struct xv_shares){after.source - before.source, after.cpu - before.cpu,

@@ -8,6 +8,8 @@
 #include "diff/changes.h"
 #include "job/backup.h"
 
+/* The storage repository may be busy with something else for long. */
+#define LIST_MS (30 * 60 * 1000)
 /* The pool's answer when the two snapshots are not of one unbroken chain. */
 #define NOT_ONE_CHAIN "SR_BACKEND_FAILURE_460"
 
@@ -15,7 +17,8 @@ static int list_changes(struct xv_backup *backup, struct xv_disk_run *disk, cons
                         const struct xv_call *call, struct xv_extents *ret, xvsa_error **error)
 {
     char *bitmap = NULL;
-    int rc = xv_cbt_changes(backup->client, base_ref, disk->snapshot->vdi_ref, call, &bitmap, error);
+    const struct xv_call limit = xv_call_within(call, LIST_MS);
+    int rc = xv_cbt_changes(backup->client, base_ref, disk->snapshot->vdi_ref, &limit, &bitmap, error);
     if (rc == 0)
         rc = xv_changes_decode(bitmap, disk->snapshot->size, ret, error);
     free(bitmap);

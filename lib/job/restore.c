@@ -150,10 +150,11 @@ static bool undo(struct xv_restore *restore)
 
 static int restore_vm(struct xv_restore *restore, xvsa_error **error)
 {
-    const struct xv_call call = xv_run_call(restore->run);
+    struct xv_call call = xv_run_step_call(restore->run);
     int rc = make_vm(restore, &call, error);
     if (rc == 0)
         rc = xv_disks_run(restore->run, xv_restore_disk, NULL, NULL, error);
+    call = xv_run_step_call(restore->run);
     if (rc == 0)
         rc = make_vbds(restore, &call, error);
     if (rc == 0)

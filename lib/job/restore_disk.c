@@ -103,7 +103,8 @@ static int make_vdi(struct passage *passage, char **ret_ref, xvsa_error **error)
         .size = disk->plan->size,
     };
     uint64_t size = 0;
-    int rc = xv_vdi_create(restore->client, &spec, &passage->call, ret_ref, &size, error);
+    const struct xv_call limit = xv_run_step_call(disk->vm);
+    int rc = xv_vdi_create(restore->client, &spec, &limit, ret_ref, &size, error);
     if (rc == 0 && size < disk->plan->size)
         rc = xv_fail(error, XVSA_ERR_SPACE, "job", "SR %s made a disk of %llu bytes, %llu are needed",
                      disk->plan->sr->uuid, (unsigned long long)size,

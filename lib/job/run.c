@@ -12,6 +12,7 @@
 
 #define VM_THREADS_MAX 16u
 #define CLEANUP_MS     (5 * 60 * 1000)
+#define STEP_MS        (15 * 60 * 1000)
 #define TICK_MS        500
 
 static const char *const state_names[] = {"waiting", "running", "succeeded", "failed",
@@ -357,6 +358,11 @@ void xv_run_settle(struct xv_vm_run *run, bool clean)
 struct xv_call xv_run_call(const struct xv_vm_run *run)
 {
     return (struct xv_call){.cancel = run->cancel};
+}
+
+struct xv_call xv_run_step_call(const struct xv_vm_run *run)
+{
+    return (struct xv_call){.deadline_ms = xv_clock_ms() + STEP_MS, .cancel = run->cancel};
 }
 
 struct xv_call xv_run_cleanup_call(void)

@@ -140,6 +140,8 @@ void xv_run_settle(struct xv_vm_run *run, bool clean);
 /* Calls for the work of a VM, and for cleaning up, which goes on after cancellation for a bounded time. */
 struct xv_call xv_run_call(const struct xv_vm_run *run);
 struct xv_call xv_run_cleanup_call(void);
+/* For one step of control in the pool, which may hang there for ever. */
+struct xv_call xv_run_step_call(const struct xv_vm_run *run);
 
 /* report.c: JSON document "report"; the caller holds the lock. */
 json_t *xv_report_to_json(struct xv_job *job, int32_t state);

@@ -7,6 +7,8 @@
 #define PATH         "job"
 #define NAME_MAX_LEN 200
 #define PARALLEL_MAX 64
+#define SNAPSHOT_MS     (10 * 60 * 1000)
+#define SNAPSHOT_MS_MAX (24 * 60 * 60 * 1000)
 
 static const char *const type_names[] = {"backup", "restore", "verify", NULL};
 
@@ -50,7 +52,8 @@ static int read_transports(struct xv_spec *spec, xvsa_error **error)
 static int read_backup(struct xv_spec *spec, xvsa_error **error)
 {
     static const char *const members[] = {"type", "name", "refuse", "selection", "cbt", "transports",
-                                          "insecure_nbd", "block_migration", "parallel_vms", NULL};
+                                          "insecure_nbd", "block_migration", "parallel_vms",
+                                          "snapshot_timeout_ms", NULL};
     static const char *const cbt_names[] = {"auto", "use", "off", NULL};
     int cbt = XV_CBT_AUTO;
     int rc = xv_json_check_members(spec->json, PATH, members, error);
@@ -70,6 +73,9 @@ static int read_backup(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_json_read_int(spec->json, PATH, "parallel_vms", 1, PARALLEL_MAX, &spec->parallel_vms,
                               error);
+    if (rc == 0)
+        rc = xv_json_read_int(spec->json, PATH, "snapshot_timeout_ms", 1000, SNAPSHOT_MS_MAX,
+                              &spec->snapshot_timeout_ms, error);
     spec->cbt = (enum xv_cbt_policy)cbt;
     return rc;
 }
@@ -178,6 +184,7 @@ int xv_spec_read(const char *text, struct xv_spec **ret, xvsa_error **error)
     spec->use_nbd = true;
     spec->use_http = true;
     spec->block_migration = true;
+    spec->snapshot_timeout_ms = SNAPSHOT_MS;
     int rc = xv_json_parse(text, PATH, &spec->json, error);
     if (rc == 0)
         rc = read_common(spec, error);

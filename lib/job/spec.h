@@ -31,6 +31,7 @@ struct xv_spec {
     enum xv_cbt_policy cbt;
     bool use_nbd, use_http, insecure_nbd, block_migration;
     int64_t parallel_vms; /* 0: as many as the proxies take disks */
+    int64_t snapshot_timeout_ms;
     /* restore */
     const json_t *points;     /* array of texts */
     const json_t *srs;        /* object: SR of the backup -> SR of the pool; NULL: none */

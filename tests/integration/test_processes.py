@@ -126,10 +126,10 @@ class Processes(PoolCase):
     def test_terminate_a_restore(self):
         self.backup("slow")
         self.pool.fault("transfer", count=0, delay=0.02)
-        created = self.pool.called("VDI.create")
+        created = self.pool.called("Async.VDI.create")
         running = self.site.start("restore", "latest:slow", "--name", "never")
         self.addCleanup(lambda: running.process.poll() is None and running.kill())
-        self.pool.await_call("VDI.create", created + 1)
+        self.pool.await_call("Async.VDI.create", created + 1)
         time.sleep(0.2)
         running.signal(signal.SIGTERM)
         self.assert_cancelled(running.wait(30))

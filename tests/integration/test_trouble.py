@@ -68,8 +68,11 @@ class Trouble(PoolCase):
         self.assert_done(self.site.run("backup", "web"), "web")
 
     def test_answer_of_the_snapshot_is_lost(self):
+        self.site.config["jobs"] = [{"name": "hurried", "job": {
+            "type": "backup", "selection": {"vms": [{"name": "web"}]}, "snapshot_timeout_ms": 5000}}]
+        self.site.write_config()
         self.pool.fault("VM.snapshot", cut=True, after=True)
-        result = self.site.run("backup", "web")
+        result = self.site.run("backup", "--job", "hurried")
         if result.code == OK:
             self.assert_done(result, "web")
         else:

@@ -58,7 +58,7 @@ class FormatCase(unittest.TestCase):
         return Repository(self.path, self.passphrase, notes)
 
     def assert_listed_alike(self, library, repository):
-        """Both sides list the same points in the same order."""
+        """Both sides list the same points; the library lists the oldest first."""
         listed = [{"id": row["id"], "vm": row["vm"], "pool": row["pool"],
                    "taken_ms": row["taken_ms"], "disk_count": row["disk_count"],
                    "size": row["size"], "bytes_stored": row["bytes_stored"]}
@@ -68,7 +68,7 @@ class FormatCase(unittest.TestCase):
                  "disk_count": len(row["disks"]),
                  "size": sum(disk["size"] for disk in row["disks"]),
                  "bytes_stored": row["stored"]} for row in list_points(repository)]
-        self.assertEqual(listed, read)
+        self.assertEqual(listed, sorted(read, key=lambda row: row["taken_ms"]))
         self.assertEqual(set(self.points), {row["id"] for row in listed})
 
     def assert_sound(self, library):

@@ -80,7 +80,8 @@ class Journal:
     tokens: dict = field(default_factory=dict)    # key -> highest accepted
     void: list = field(default_factory=list)      # (seq, record)
     skipped: list = field(default_factory=list)
-    read_only: bool = False
+    read_only: bool = False                       # an unknown record or damage forbids writing
+    damage: Damage = None                         # where the journal ends too early
 
     def apply(self, seq, record, notes=None):
         """Applies a record."""
@@ -104,7 +105,7 @@ class Journal:
         key, session = record["key"], record["session"]
         if record["kind"] not in KINDS:
             raise Damage(name, f"session of kind {record['kind']}")
-        if record["token"] <= self.tokens.get(key, -1) or session in self.active:
+        if record["token"] <= self.tokens.get(key, 0) or session in self.active:
             return False
         self.tokens[key] = record["token"]
         for other in [other for other, (its, _) in self.active.items() if its == key]:
@@ -125,7 +126,7 @@ class Journal:
     def commit(self, _name, record):
         """RP_COMMIT."""
         point = record["point"]
-        if record["session"] not in self.active or point in self.points or point in self.deleted:
+        if record["session"] not in self.active or point in self.points:
             return False
         self.points[point] = record
         return True
@@ -147,23 +148,32 @@ class Journal:
 
 
 def replay(repository, notes=None):
-    """Reads the journal from its first entry on; raises Damage at a gap or a wrong link."""
-    present = [int(name[2:], 16) for name in repository.store.names()
-               if type_of(name) == JOURNAL]
+    """Reads the journal from its first entry on, up to its end or to damage."""
+    present = {int(name[2:], 16) for name in repository.store.names() if type_of(name) == JOURNAL}
     journal, previous = Journal(), "0" * DIGEST
-    while journal.entries + 1 in present:
-        seq = journal.entries + 1
-        name = f"j/{seq:016x}"
-        document, digest = read_document(repository, name, notes)
-        check_members(name, document, ENTRY, (), notes)
-        if document["seq"] != seq:
-            raise Damage(name, f"says that it is entry {document['seq']}")
-        if document["previous"] != previous:
-            raise Damage(name, "does not follow the entry before it")
-        for record in document["records"]:
-            journal.apply(seq, record, notes)
-        previous = digest
-        journal.entries = seq
-    if present and max(present) > journal.entries:
-        raise Damage(f"j/{journal.entries + 1:016x}", "is missing, but later entries are there")
+    try:
+        while journal.entries + 1 in present:
+            seq = journal.entries + 1
+            document, digest = read_entry(repository, seq, previous, notes)
+            for record in document["records"]:
+                journal.apply(seq, record, notes)
+            previous = digest
+            journal.entries = seq
+        if present and max(present) > journal.entries:
+            raise Damage(f"j/{journal.entries + 1:016x}", "is missing, but later entries are there")
+    except Damage as damage:
+        journal.damage, journal.read_only = damage, True
+        note(notes, "journal", False, str(damage))
     return journal
+
+
+def read_entry(repository, seq, previous, notes=None):
+    """Document of an entry that follows the one with the digest previous; its own digest."""
+    name = f"j/{seq:016x}"
+    document, digest = read_document(repository, name, notes)
+    check_members(name, document, ENTRY, (), notes)
+    if document["seq"] != seq:
+        raise Damage(name, f"says that it is entry {document['seq']}")
+    if document["previous"] != previous:
+        raise Damage(name, "does not follow the entry before it")
+    return document, digest

@@ -325,9 +325,11 @@ static void sort_devices(struct xv_store *store)
     for (size_t i = 0; i < store->public.vm_count; i++) {
         struct xv_vm *vm = &((struct xv_vm *)store->vms.items)[i];
         if (vm->vbd_count > 1)
-            qsort((void *)(uintptr_t)vm->vbds, vm->vbd_count, sizeof(struct xv_vbd *), compare_vbds);
+            qsort((void *)(uintptr_t)vm->vbds, vm->vbd_count, sizeof(struct xv_vbd *),
+                  compare_vbds);
         if (vm->vif_count > 1)
-            qsort((void *)(uintptr_t)vm->vifs, vm->vif_count, sizeof(struct xv_vif *), compare_vifs);
+            qsort((void *)(uintptr_t)vm->vifs, vm->vif_count, sizeof(struct xv_vif *),
+                  compare_vifs);
     }
 }
 

@@ -182,17 +182,18 @@ static int add_host(struct xv_client *client, const struct xv_inventory *invento
 
 /* One dead host makes VDI.get_nbd_info fail as a whole: builds what the live ones would answer. */
 static int build_entries(struct xv_client *client, const struct xv_inventory *inventory,
-                         const struct xv_vdi *vdi, bool plain, const char *prefer_host,
+                         const struct xv_value *vdi, bool plain, const char *prefer_host,
                          const struct xv_call *call, struct entries *entries, xvsa_error **error)
 {
     xvsa_error *last = NULL;
+    const struct xv_sr *sr = xv_inventory_sr(inventory, xv_value_get_string(vdi, "SR", ""));
     for (size_t i = 0; i < inventory->host_count; i++) {
         const struct xv_host *host = &inventory->hosts[i];
-        if (!xv_inventory_reaches(inventory, host, vdi->sr))
+        if (!xv_inventory_reaches(inventory, host, sr))
             continue;
         xv_error_clear(&last);
-        int rc =
-            add_host(client, inventory, host, vdi->uuid, plain, prefer_host, call, entries, &last);
+        int rc = add_host(client, inventory, host, xv_value_get_string(vdi, "uuid", ""), plain,
+                          prefer_host, call, entries, &last);
         if (rc != 0)
             xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "no NBD through host %s: %s",
                    host->name, xvsa_error_message(last));
@@ -211,17 +212,21 @@ static int find_servers(struct xv_client *client, const struct xv_inventory *inv
 {
     struct xv_value *answer = NULL;
     xvsa_error *failure = NULL;
-    const struct xv_vdi *vdi = xv_inventory_vdi(inventory, vdi_ref);
+    struct xv_value *vdi = NULL;
     int rc =
         xv_ask(client, "VDI.get_nbd_info", xv_params(vdi_ref, NULL), true, call, &answer, &failure);
     if (rc == 0) {
         rc = take_answer(entries, answer, plain, inventory, prefer_host, &failure);
-    } else if (vdi != NULL && (xv_error_is_xenapi(failure, "HOST_OFFLINE") ||
-                               xv_error_is_xenapi(failure, "CANNOT_CONTACT_HOST"))) {
+    } else if (xv_error_is_xenapi(failure, "HOST_OFFLINE") ||
+               xv_error_is_xenapi(failure, "CANNOT_CONTACT_HOST")) {
         xv_error_clear(&failure);
-        rc = build_entries(client, inventory, vdi, plain, prefer_host, call, entries, &failure);
+        /* The inventory may be older than the snapshot. */
+        rc = xv_record_get(client, "VDI", vdi_ref, call, &vdi, &failure);
+        if (rc == 0)
+            rc = build_entries(client, inventory, vdi, plain, prefer_host, call, entries, &failure);
     }
     xv_value_free(answer);
+    xv_value_free(vdi);
     if (rc == 0 && entries->count == 0)
         rc = xv_fail(&failure, XVSA_ERR_UNSUPPORTED, XV_COMPONENT,
                      "the pool offers no NBD for the disk %s: no network has the purpose nbd on a "

@@ -64,8 +64,8 @@ static enum outcome judge_failure(struct xv_search *search, const struct xv_url 
     }
     xv_errors_fail("session.login_with_password", description, NULL, &error);
     enum xv_remedy remedy = xv_errors_find(code).remedy;
-    xv_error_wrap(&error, 0, XV_COMPONENT, "cannot log in to %s as %s", url->host,
-                  search->client->username);
+    xv_error_wrap(&error, 0, XV_COMPONENT, "cannot log in to %s as %s: %s", url->host,
+                  search->client->username, xvsa_error_message(error));
     note(search, error);
     if (remedy == XV_REMEDY_BUSY || remedy == XV_REMEDY_MEMBER || remedy == XV_REMEDY_LATER)
         return WAIT;

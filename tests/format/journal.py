@@ -86,25 +86,28 @@ class Journal:
     def apply(self, seq, record, notes=None):
         """Applies a record."""
         name = f"j/{seq:016x}"
-        if not isinstance(record, dict) or not is_integer(record.get("type")):
-            raise Damage(name, "a record has no type")
-        number, flags = record["type"], record.get("flags", 0)
+        if not isinstance(record, dict) or not all(
+                is_integer(record.get(member)) for member in ("type", "flags")):
+            raise Damage(name, "a record has no type or flags")
+        number, flags = record["type"], record["flags"]
         if number not in MEMBERS:
             if flags & 2:
                 raise Refusal(f"{name}: record of unknown type {number} must not be skipped")
             self.read_only |= bool(flags & 1)
             self.skipped.append((seq, record))
             return
-        check_members(name, record, {**MEMBERS[number], "type": int, "flags": int}, ("flags",), notes)
+        check_members(name, record, {**MEMBERS[number], "type": int, "flags": int}, (), notes)
+        note(notes, name, record.get("kind", KINDS[0]) in KINDS and
+             record.get("outcome", "ok") in ("ok", "aborted"), "unknown kind or outcome of a session")
+        for segment in record.get("segments", ()):
+            check_members(name, segment, SEGMENT, (), notes)
         rule = (self.begin, self.add_index, self.commit, self.end, self.delete)[number - 2]
-        if not rule(name, record):
+        if not rule(record):
             self.void.append((seq, record))
 
-    def begin(self, name, record):
+    def begin(self, record):
         """SESSION_BEGIN; the rules answer False for a void record."""
         key, session = record["key"], record["session"]
-        if record["kind"] not in KINDS:
-            raise Damage(name, f"session of kind {record['kind']}")
         if record["token"] <= self.tokens.get(key, 0) or session in self.active:
             return False
         self.tokens[key] = record["token"]
@@ -114,16 +117,14 @@ class Journal:
         self.active[session] = (key, {pin for pin in record["pins"] if pin in self.points})
         return True
 
-    def add_index(self, name, record):
+    def add_index(self, record):
         """INDEX_ADD."""
-        for segment in record["segments"]:
-            check_members(name, segment, SEGMENT)
         if record["session"] not in self.active:
             return False
         self.segments.update((segment["id"], segment) for segment in record["segments"])
         return True
 
-    def commit(self, _name, record):
+    def commit(self, record):
         """RP_COMMIT."""
         point = record["point"]
         if record["session"] not in self.active or point in self.points:
@@ -131,13 +132,11 @@ class Journal:
         self.points[point] = record
         return True
 
-    def end(self, name, record):
+    def end(self, record):
         """SESSION_END."""
-        if record["outcome"] not in ("ok", "aborted"):
-            raise Damage(name, f"outcome {record['outcome']}")
         return self.active.pop(record["session"], None) is not None
 
-    def delete(self, _name, record):
+    def delete(self, record):
         """RP_DELETE."""
         point = record["point"]
         if point not in self.points or any(point in pins for _, pins in self.active.values()):

@@ -54,15 +54,6 @@ int xv_baton_take(struct xv_baton *baton, const struct xv_call *call, xvsa_error
     return rc;
 }
 
-void xv_baton_wait(struct xv_baton *baton)
-{
-    pthread_mutex_lock(&baton->lock);
-    while (baton->held)
-        pthread_cond_wait(&baton->freed, &baton->lock);
-    baton->held = true;
-    pthread_mutex_unlock(&baton->lock);
-}
-
 void xv_baton_give(struct xv_baton *baton)
 {
     pthread_mutex_lock(&baton->lock);

@@ -139,7 +139,8 @@ static int append_commit(struct committing *committing, const struct xv_call *ca
     struct xv_session *session = committing->session;
     uint64_t accepted = 0;
     int rc = xv_journal_append(session->repo, make_commit, committing, call, &accepted, error);
-    xv_baton_give(&session->repo->journal);
+    if (rc == 0)
+        xv_baton_give(&session->repo->journal);
     if (rc == 0 && (accepted & 1) == 0)
         rc = xv_fail(error, XVSA_ERR_FENCED, "repo", "the commit of '%s' came too late: it is void",
                      session->job_key);

@@ -28,6 +28,7 @@ struct xv_repo {
     uint32_t flags; /* XVSA_REPO_* of open */
     int32_t level;  /* of compression */
     bool if_absent; /* the target's conditional writes hold */
+    char lock_path[64];
     int lock_fd;    /* guards single-writer mode; -1: not needed */
     struct xv_baton journal; /* held by who reads or changes state and damage */
     struct xv_state state;
@@ -37,7 +38,7 @@ struct xv_repo {
 
 /* Journal ---------------------------------------------------------------------------------------- */
 
-/* All functions but xv_journal_append want the journal's baton held. */
+/* Refreshing and looking want the journal's baton held. */
 
 /* Reads new entries. Damage is kept in repo->damage and returned by xv_journal_usable, so that a
  * damaged repository can be looked at. */
@@ -55,8 +56,7 @@ typedef int (*xv_records_fn)(void *user, const struct xv_state *state, json_t *r
                              xvsa_error **error);
 
 /* Appends an entry and makes it durable; *ret_accepted tells which of its records were not void.
- * Takes the baton, and holds it on return in either case: the caller looks at the state and gives
- * it. */
+ * On success the baton is held: the caller looks at the state and gives it. */
 int xv_journal_append(struct xv_repo *repo, xv_records_fn make, void *user,
                       const struct xv_call *call, uint64_t *ret_accepted,
                       xvsa_error **error) XV_MUST_CHECK;

@@ -230,8 +230,9 @@ static int append_once(struct xv_repo *repo, xv_records_fn make, void *user,
 int xv_journal_append(struct xv_repo *repo, xv_records_fn make, void *user,
                       const struct xv_call *call, uint64_t *ret_accepted, xvsa_error **error)
 {
-    xv_baton_wait(&repo->journal);
-    int rc;
+    int rc = xv_baton_take(&repo->journal, call, error);
+    if (rc != 0)
+        return rc;
     for (;;) {
         xvsa_error *e = NULL;
         rc = xv_call_check(call, "repo", "appending to the journal", &e);
@@ -250,7 +251,10 @@ int xv_journal_append(struct xv_repo *repo, xv_records_fn make, void *user,
         }
         if (rc == 0)
             rc = xv_target_barrier(repo->target, call, &e);
-        if (rc != 0 && error != NULL)
+        if (rc == 0)
+            return 0;
+        xv_baton_give(&repo->journal);
+        if (error != NULL)
             *error = e;
         else
             xvsa_error_unref(e);

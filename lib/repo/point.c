@@ -311,7 +311,8 @@ int xv_point_delete(struct xv_point *point, const struct xv_call *call, xvsa_err
     struct deleting deleting = {.point = point};
     uint64_t accepted = 0;
     int rc = xv_journal_append(point->repo, make_delete, &deleting, call, &accepted, error);
-    xv_baton_give(&point->repo->journal);
+    if (rc == 0)
+        xv_baton_give(&point->repo->journal);
     uint64_t wanted = deleting.with_dead ? 2 : 1;
     if (rc == 0 && (accepted & wanted) == 0)
         rc = xv_fail(error, XVSA_ERR_BUSY, "repo", "restore point %s is in use", point->id);

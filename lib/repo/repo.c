@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "repo/internal.h"
@@ -13,6 +14,9 @@
 #define DEFAULT_KDF_LOG_N 17
 #define DEFAULT_LEVEL     1
 #define SLOTS_MAX         64
+
+#define LOCK_FOLDERS (sizeof lock_folders / sizeof lock_folders[0])
+static const char *const lock_folders[] = {"/run/lock", "/tmp"};
 
 static int check_options(const struct xv_repo_options *options, bool init, xvsa_error **error)
 {
@@ -79,8 +83,10 @@ void xv_repo_unref(struct xv_repo *repo)
     xvsa_error_unref(repo->damage);
     xv_baton_destroy(&repo->journal);
     xv_crypt_free(repo->crypt);
-    if (repo->lock_fd >= 0)
+    if (repo->lock_fd >= 0) {
+        (void)unlink(repo->lock_path);
         close(repo->lock_fd);
+    }
     xv_target_unref(repo->target);
     free(repo);
 }
@@ -100,25 +106,42 @@ struct xv_target *xv_repo_target(struct xv_repo *repo)
     return repo->target;
 }
 
+/* Opens and locks one file. The lock counts only while the file has its name: its last holder may have
+ * removed it between our opening and locking. */
+static int try_lock(struct xv_repo *repo, const char *path, xvsa_error **error)
+{
+    for (;;) {
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+            return 0;
+        if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            close(fd);
+            return xv_fail(error, XVSA_ERR_BUSY, "repo",
+                           "%s has no conditional writes and another program has repository %s open "
+                           "for writing",
+                           xv_target_url(repo->target), repo->id);
+        }
+        struct stat ours, named;
+        if (fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_ino == named.st_ino &&
+            ours.st_dev == named.st_dev) {
+            repo->lock_fd = fd;
+            return 0;
+        }
+        close(fd);
+    }
+}
+
 /* Locks other writers of this machine out, for targets without conditional writes. Not being able to
- * lock leaves lock_fd at -1, which forbids writing. */
+ * make a lock leaves lock_fd at -1, which forbids writing. */
 static int lock_writers(struct xv_repo *repo, xvsa_error **error)
 {
-    static const char *const folders[] = {"/run/lock", "/tmp"};
-    for (size_t i = 0; repo->lock_fd < 0 && i < sizeof folders / sizeof folders[0]; i++) {
-        char path[128];
-        snprintf(path, sizeof path, "%s/xvsa-%s.lock", folders[i], repo->id);
-        repo->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && repo->lock_fd < 0 && i < LOCK_FOLDERS; i++) {
+        snprintf(repo->lock_path, sizeof repo->lock_path, "%s/xvsa-%s.lock", lock_folders[i],
+                 repo->id);
+        rc = try_lock(repo, repo->lock_path, error);
     }
-    if (repo->lock_fd >= 0 && flock(repo->lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        close(repo->lock_fd);
-        repo->lock_fd = -1;
-        return xv_fail(error, XVSA_ERR_BUSY, "repo",
-                       "%s has no conditional writes and another program has repository %s open for "
-                       "writing",
-                       xv_target_url(repo->target), repo->id);
-    }
-    return 0;
+    return rc;
 }
 
 /* Finds out how journal entries can be made. */

@@ -107,9 +107,11 @@ static int append_begin(struct xv_session *session, const struct xv_session_opti
     struct beginning beginning = {session, options};
     uint64_t accepted = 0;
     int rc = xv_journal_append(session->repo, make_begin, &beginning, call, &accepted, error);
+    if (rc != 0)
+        return rc;
     const struct xv_active_session *active =
-        rc == 0 ? xv_state_session(&session->repo->state, session->id) : NULL;
-    if (rc == 0 && active == NULL)
+        xv_state_session(&session->repo->state, session->id);
+    if (active == NULL)
         rc = xv_fail(error, XVSA_ERR_FENCED, "repo", "a newer session of '%s' took over",
                      session->job_key);
     /* The pin holds only when the point was still there at our position. */
@@ -266,7 +268,8 @@ static int index_packs(struct xv_session *session, uint32_t count, const struct 
         rc = xv_target_barrier(session->repo->target, call, error);
         if (rc == 0) {
             rc = xv_journal_append(session->repo, make_index_add, &adding, call, &accepted, error);
-            xv_baton_give(&session->repo->journal);
+            if (rc == 0)
+                xv_baton_give(&session->repo->journal);
         }
         if (rc == 0 && (accepted & 1) == 0)
             rc = fail_fenced(session, error);
@@ -333,7 +336,8 @@ int xv_session_abort(struct xv_session *session, const struct xv_call *call, xvs
     uint64_t accepted = 0;
     xvsa_error *e = NULL;
     int rc = xv_journal_append(session->repo, make_end, session, call, &accepted, &e);
-    xv_baton_give(&session->repo->journal);
+    if (rc == 0)
+        xv_baton_give(&session->repo->journal);
     /* Ended by somebody else is ended. */
     if (rc == 0 || rc == XVSA_ERR_FENCED) {
         session->ended = true;

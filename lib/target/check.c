@@ -181,13 +181,13 @@ static int32_t note_order(void *sink, const char *name, const xvsa_object_info *
 
 static int try_list(struct trial *trial, xvsa_error **error)
 {
-    static const char *const leaves[] = {"l-c", "l/b", "l/a/x", "l0"};
+    static const char *const leaves[] = {"x-c", "x/b", "x/a/x", "x0"};
     char prefix[96];
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sizeof leaves / sizeof leaves[0]; i++)
         rc = put_text(trial, leaves[i], leaves[i], 0, error);
     struct order order = {0};
-    name_of(trial, "l", prefix, sizeof prefix);
+    name_of(trial, "x", prefix, sizeof prefix);
     if (rc == 0)
         rc = xv_target_list(trial->target, prefix, note_order, &order, trial->call, error);
     if (rc == 0 && (order.count != 4 || order.wrong))

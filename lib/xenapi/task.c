@@ -104,7 +104,7 @@ static int wait_event(struct watch *watch, struct xv_value **ret, xvsa_error **e
                     true, &limit, &answer, &failure);
     if (rc == 0) {
         rc = read_events(watch, answer, ret, &failure);
-    } else if (rc == XVSA_ERR_UNSUPPORTED || rc == XVSA_ERR_PROTOCOL || rc == XVSA_ERR_XENAPI ||
+    } else if (xvsa_error_xenapi_code(failure) != NULL || rc == XVSA_ERR_PROTOCOL ||
                (rc == XVSA_ERR_TIMEOUT &&
                 xv_call_check(watch->call, XV_COMPONENT, "waiting", NULL) == 0)) {
         xv_log(watch->client->env, XVSA_LOG_INFO, XV_COMPONENT, "polling the task instead: %s",

@@ -79,8 +79,11 @@ class PoolCase(unittest.TestCase):
 
     def forget(self, uuid):
         """Removes a VM with its disks from the pool."""
-        for vdi in self.pool.disks(uuid):
-            self.pool.sim("record/delete", cls="VDI", name=vdi)
+        record = self.pool.record("VM", uuid)
+        disks = self.pool.disks(uuid)
+        for cls, refs in (("VBD", record["VBDs"]), ("VIF", record["VIFs"]), ("VDI", disks)):
+            for ref in refs:
+                self.pool.sim("record/delete", cls=cls, name=ref)
         self.pool.sim("record/delete", cls="VM", name=uuid)
 
     # ---- facts ----

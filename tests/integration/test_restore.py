@@ -255,6 +255,7 @@ class Restore(PoolCase):
         running = self.site.start("restore", "latest:slow", "--name", "late")
         self.addCleanup(lambda: running.process.poll() is None and running.kill())
         self.pool.await_call("Async.VDI.create", created + 1)
+        time.sleep(0.5)
         self.pool.sim("session/expire")
         result = running.wait()
         self.assertEqual(result.code, OK, str(result))

@@ -68,11 +68,27 @@ class Trouble(PoolCase):
         self.assert_done(self.site.run("backup", "web"), "web")
 
     def test_answer_of_the_snapshot_is_lost(self):
-        self.site.config["jobs"] = [{"name": "hurried", "job": {
-            "type": "backup", "selection": {"vms": [{"name": "web"}]}, "snapshot_timeout_ms": 5000}}]
+        job = {"type": "backup", "selection": {"vms": [{"name": "web"}]},
+               "snapshot_timeout_ms": 5000}
+        self.site.config["jobs"] = [{"name": "hurried", "job": job}]
         self.site.write_config()
         self.pool.fault("VM.snapshot", cut=True, after=True)
         result = self.site.run("backup", "--job", "hurried")
+        if result.code == OK:
+            self.assert_done(result, "web")
+        else:
+            self.assert_failed_cleanly(result)
+
+    def test_task_of_the_snapshot_is_forgotten(self):
+        """Nobody tells whether the snapshot was made: it must not stay."""
+        self.pool.fault("VM.snapshot", delay=1.5, after=True)
+        asked = self.pool.called("Async.VM.snapshot")
+        running = self.site.start("backup", "web")
+        self.addCleanup(lambda: running.process.poll() is None and running.kill())
+        self.pool.await_call("Async.VM.snapshot", asked + 1)
+        time.sleep(0.3)
+        self.pool.sim("task/forget")
+        result = running.wait()
         if result.code == OK:
             self.assert_done(result, "web")
         else:
@@ -92,8 +108,7 @@ class Trouble(PoolCase):
         fault = self.pool.fault("VM.snapshot", hang=True)
         running = self.site.start("backup", "web")
         self.addCleanup(lambda: running.process.poll() is None and running.kill())
-        self.pool.await_call("Async.VM.snapshot", self.pool.called("Async.VM.snapshot"))
-        time.sleep(1)
+        time.sleep(1.5)
         self.pool.sim("fault/remove", id=fault)
         self.assert_done(running.wait(), "web")
 
@@ -206,11 +221,16 @@ class Trouble(PoolCase):
             self.pool.nbd(host, close_after=10)
         self.assert_done(self.site.run("backup", "slow"), "slow")
 
-    def test_replies_are_cut(self):
+    def test_replies_of_one_host_are_cut(self):
+        self.pool.nbd("host-a", cut_after=100000)
+        self.assert_done(self.site.run("backup", "web"), "web")
+
+    def test_replies_of_all_hosts_are_cut(self):
         for host in ("host-a", "host-b"):
             self.pool.nbd(host, cut_after=100000)
-        result = self.site.run("backup", "web")
-        self.assert_done(result, "web")
+        report = self.backup("web")
+        self.assertIn("NBD_FAILED", report.reasons("web"))
+        self.assert_done(report, "web")
 
     def test_host_dies_while_its_nbd_serves(self):
         running = self.slow_backup()

@@ -340,13 +340,14 @@ static bool refuse_upload(struct peer *peer, void *user)
     return false;
 }
 
-START_TEST(refused_uploads_end)
+static void upload_refused(bool tls)
 {
     struct setup setup;
     xvsa_error *error = NULL;
     struct xv_exchange *exchange = NULL;
     struct upload state = {.left = 500000000};
-    start(&setup, NULL, false, refuse_upload, NULL);
+    struct xv_trust_options trust = {.first_use = true};
+    start(&setup, &trust, tls, refuse_upload, NULL);
     setup.server.no_body = true;
     struct xv_http_request request = {.method = "PUT",
                                       .host = &setup.url,
@@ -363,6 +364,13 @@ START_TEST(refused_uploads_end)
     xv_http_end(exchange);
     xv_error_clear(&error);
     stop(&setup);
+}
+
+/* Writing to a connection that the peer closed raises no signal either. */
+START_TEST(refused_uploads_end)
+{
+    upload_refused(false);
+    upload_refused(true);
 }
 END_TEST
 

@@ -99,9 +99,10 @@ void xv_disk_close(struct xv_disk *disk);
 /* A file or block device, read only. */
 int xv_file_disk_open(const char *path, struct xv_disk **ret, xvsa_error **error) XV_MUST_CHECK;
 
-/* One place where an NBD server offers the disk, as in vdi_nbd_server_info. */
+/* One place where an NBD server offers the disk, as in vdi_nbd_server_info. With a certificate the
+ * server must do TLS and own exactly that certificate; names, dates and issuer do not matter. */
 struct xv_nbd_server {
-    const char *address;
+    const char *address;     /* an IP address */
     const char *export_name; /* a secret: holds the session */
     const char *certificate; /* PEM of the server, or NULL for a plain connection */
     const char *subject;     /* name to send as SNI; may be NULL */

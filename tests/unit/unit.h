@@ -14,7 +14,10 @@
 
 /* Fails the test with the error's message when rc is not 0. */
 #define ck_ok(rc, error)                                                                           \
-    ck_assert_msg((rc) == 0, "%s: %s", xvsa_code_name(rc), xvsa_error_message(error))
+    do {                                                                                           \
+        int ck_rc = (rc);                                                                          \
+        ck_assert_msg(ck_rc == 0, "%s: %s", xvsa_code_name(ck_rc), xvsa_error_message(error));     \
+    } while (0)
 
 /* Checks that a call failed with code, and clears the error. */
 #define ck_fails(rc, code, error)                                                                  \

@@ -91,6 +91,8 @@ static int take_snapshot(struct xv_backup *backup, xvsa_error **error)
     int rc = xv_snapshot_take(backup->client, backup->vm_ref, backup->run->tag, skip, skip_count, call,
                               &backup->snapshot_ref, error);
     free(skip);
+    backup->snapshot_unsure = rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT ||
+                              rc == XVSA_ERR_UNKNOWN_OUTCOME;
     struct xv_value *record = NULL;
     if (rc == 0)
         rc = xv_snapshot_disks(backup->client, backup->snapshot_ref, call, &backup->disks,

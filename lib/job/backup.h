@@ -17,6 +17,7 @@ struct xv_backup {
     char *vm_ref;
     char *snapshot_ref; /* NULL: none made */
     bool migration_blocked;
+    bool snapshot_unsure; /* asked for, and it may still come to be after we gave up */
     struct xv_snapshot_disk *disks;
     size_t disk_count;
     int64_t taken_ms;

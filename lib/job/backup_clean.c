@@ -135,6 +135,11 @@ static void remove_unknown(struct cleaning *cleaning)
     check(cleaning, rc, error);
     if (left > 0)
         cleaning->clean = false;
+    if (backup->snapshot_unsure && removed == 0) {
+        cleaning->clean = false;
+        xv_run_note(backup->run, NULL, XV_REASON_CLEANUP_PENDING,
+                    "the pool may still make the snapshot that was given up");
+    }
 }
 
 void xv_backup_clean(struct xv_backup *backup, bool committed)

@@ -224,7 +224,7 @@ int xv_task_create(struct xv_client *client, const char *label, const char *vdi_
 static void stop_task(struct xv_client *client, const char *task)
 {
     try_task(client, "task.cancel", xv_params(task, NULL));
-    try_task(client, "task.destroy", xv_params(task, NULL));
+    xv_task_abandon(client, task);
 }
 
 static int run_once(struct xv_client *client, const char *method, const struct xv_value *params,

@@ -49,6 +49,7 @@ class Loop:
         self.pool = SimPool(os.path.join(folder, "pool"), SCENE)
         self.site = Deployment(os.path.join(folder, "site"), self.pool).init()
         self.expected = {}  # restore point -> digests of its disks
+        self.latest = None  # digests of web's disks in its last point of a whole backup
         self.seconds = {"backup": 1.0, "restore": 1.0}
         self.killed = {"backup": 0, "restore": 0}
 
@@ -83,6 +84,7 @@ class Loop:
         self.seconds["backup"] = time.monotonic() - begin
         for name in NAMES:
             self.expected[report.point(name)] = digests[name]
+        self.latest = digests["web"]
         return report
 
     def whole_restore(self):
@@ -96,8 +98,11 @@ class Loop:
 
     def forget(self, uuid):
         """Removes a restored VM."""
-        for vdi in self.pool.disks(uuid):
-            self.pool.sim("record/delete", cls="VDI", name=vdi)
+        record = self.pool.record("VM", uuid)
+        disks = self.pool.disks(uuid)
+        for cls, refs in (("VBD", record["VBDs"]), ("VIF", record["VIFs"]), ("VDI", disks)):
+            for ref in refs:
+                self.pool.sim("record/delete", cls=cls, name=ref)
         self.pool.sim("record/delete", cls="VM", name=uuid)
 
     def kill(self, kind):
@@ -119,7 +124,7 @@ class Loop:
         """VMs that a killed restore had finished: they are the user's."""
         found = self.pool.vms("restored")
         for uuid in found:
-            require(self.digests(uuid) == self.digests("web"), "a finished restored VM differs")
+            require(self.digests(uuid) == self.latest, "a finished restored VM differs")
             require(not self.pool.record("VM", uuid)["blocked_operations"],
                     "a finished restored VM has blocked operations")
         return found

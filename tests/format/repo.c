@@ -18,7 +18,7 @@
  *     list                                 answers with the document "points"
  *     restore POINT INDEX FILE             data ranges only
  *     extents POINT INDEX                  answers with [[offset, length, kind], ...]
- *     verify                               answers with the number of faults
+ *     verify                               answers with the number of faults, and the first
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +33,7 @@
 #define WORDS    8
 #define RUNS     64
 #define DISKS    8
+#define FAULT    1024
 
 struct slot {
     struct xv_session *session;
@@ -322,23 +323,26 @@ static int do_extents(char **words)
     return 0;
 }
 
-static void print_fault(void *user, const struct xv_verify_fault *fault)
+/* Keeps the first fault. */
+static void note_fault(void *user, const struct xv_verify_fault *fault)
 {
-    (void)user;
-    fprintf(stderr, "%s: %s\n", fault->object, fault->message);
+    char *text = user;
+    if (text[0] == '\0')
+        snprintf(text, FAULT, "%s: %s", fault->object, fault->message);
 }
 
 static int do_verify(char **words)
 {
     xvsa_error *error = NULL;
-    struct xv_verify_options options = {.fault = print_fault};
+    char fault[FAULT] = "", text[FAULT + 64];
+    struct xv_verify_options options = {.fault = note_fault, .user = fault};
     struct xv_verify_result result = {0};
-    char text[24];
     (void)words;
     int rc = xv_repo_verify(repo, &options, NULL, &result, &error);
     if (rc != 0)
         return refuse(rc, error);
-    snprintf(text, sizeof text, "%llu", (unsigned long long)result.faults);
+    snprintf(text, sizeof text, "%llu%s%s", (unsigned long long)result.faults,
+             fault[0] == '\0' ? "" : ", first ", fault);
     return answer(text);
 }
 

@@ -8,7 +8,7 @@ import unittest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from case import CHUNK, FormatCase  # noqa: E402
-from library import Image  # noqa: E402
+from library import Image, Refused, fill  # noqa: E402
 
 MIB = 1 << 20
 
@@ -57,6 +57,22 @@ class Points(FormatCase):
                   self.image("short", self.chunks(1, 1)).put(1),
                   self.image("zeros", self.chunks(2, 5)).put(0, 3, zeros=True)]
         self.backup(library, images)
+        self.assert_sound(library)
+
+    def test_shrunk_inside_a_chunk(self):
+        """What is kept of a chunk that the disk's new end cuts is not longer than its place."""
+        library = self.make()
+        old = self.image("vdi", self.chunks(3)).put(0, 3)
+        base = self.backup(library, [old])
+        new = self.image("vdi", self.chunks(2, 100), 1).keep(old, 0, 0, 2).put(2)
+        kept = self.image("vdi", self.chunks(2, 100), 2).keep(old, 0, 0, 3)
+        self.backup(library, [new], base=base, taken=2000)
+        self.assert_sound(library)
+        library("begin", 0, "pool/vm-1", 0, base)
+        with self.assertRaises(Refused) as caught:
+            fill(library, 0, [kept], self.source)
+        self.assertEqual(caught.exception.code, "INVALID")
+        library("abort", 0)
         self.assert_sound(library)
 
     def test_same_content_elsewhere(self):

@@ -88,6 +88,7 @@ class Repository:
         for slot in slots:
             master = slot.header.repository == self.id and slot.unwrap(passphrase, self.config.cipher)
             if master:
+                self.master = master
                 keys = Keys(master, self.id)
                 if mac(keys.mac, self.config.authenticated) != self.config.mac:
                     raise Damage("config", "MAC")

@@ -18,7 +18,8 @@ struct xv_baton {
 
 void xv_baton_init(struct xv_baton *baton);
 void xv_baton_destroy(struct xv_baton *baton);
-int xv_baton_take(struct xv_baton *baton, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+int xv_baton_take(struct xv_baton *baton, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
 void xv_baton_give(struct xv_baton *baton);
 
 /* A condition whose timed waits follow CLOCK_MONOTONIC. */

@@ -27,8 +27,8 @@ static json_t *root_json(const struct xv_root *root)
         return json_pack("{s:i, s:i}", "kind", root->kind, "level", root->level);
     char id[2 * XV_ID_BYTES + 1];
     xv_hex_encode(root->ref.id, XV_ID_BYTES, id);
-    return json_pack("{s:i, s:i, s:s, s:o, s:I, s:I}", "kind", root->kind, "level", root->level, "id",
-                     id, "pack", xv_json_handle(root->ref.at.pack), "offset",
+    return json_pack("{s:i, s:i, s:s, s:o, s:I, s:I}", "kind", root->kind, "level", root->level,
+                     "id", id, "pack", xv_json_handle(root->ref.at.pack), "offset",
                      (json_int_t)root->ref.at.offset, "length", (json_int_t)root->ref.at.length);
 }
 
@@ -36,8 +36,8 @@ static json_t *disk_json(struct xv_disk_writer *disk)
 {
     struct xv_store_stats stats;
     xv_disk_writer_stats(disk, &stats);
-    return json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "key", disk->key, "device", disk->device, "size",
-                     (json_int_t)disk->size, "metadata", disk->metadata, "root",
+    return json_pack("{s:s, s:s, s:I, s:s, s:o, s:o}", "key", disk->key, "device", disk->device,
+                     "size", (json_int_t)disk->size, "metadata", disk->metadata, "root",
                      root_json(&disk->root), "stats", xv_stats_json(&stats));
 }
 
@@ -65,7 +65,8 @@ static int disks_json(struct committing *committing, json_t **ret, xvsa_error **
 }
 
 /* Writes the object of the point. */
-static int write_point(struct committing *committing, const struct xv_call *call, xvsa_error **error)
+static int write_point(struct committing *committing, const struct xv_call *call,
+                       xvsa_error **error)
 {
     struct xv_session *session = committing->session;
     const struct xv_point_facts *facts = committing->facts;
@@ -75,15 +76,14 @@ static int write_point(struct committing *committing, const struct xv_call *call
     if (rc != 0)
         return rc;
     xv_handle_name("rp", committing->id, name);
-    json_t *body = json_pack(
-        "{s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:o*, s:s, s:I, s:o}", "point",
-        xv_json_handle(committing->id), "session", xv_json_handle(session->id), "vm_uuid",
-        text_of(facts->vm_uuid), "vm_name", text_of(facts->vm_name), "pool_uuid",
-        text_of(facts->pool_uuid), "job_id", text_of(facts->job_id), "taken",
-        (json_int_t)facts->taken_ms, "base",
-        session->base == NULL ? NULL : xv_json_handle(session->base->id_bytes), "metadata",
-        facts->metadata == NULL ? "{}" : facts->metadata, "stored", (json_int_t)committing->stored,
-        "disks", disks);
+    json_t *body = json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:I, s:o*, s:s, s:I, s:o}", "point",
+                             xv_json_handle(committing->id), "session", xv_json_handle(session->id),
+                             "vm_uuid", text_of(facts->vm_uuid), "vm_name", text_of(facts->vm_name),
+                             "pool_uuid", text_of(facts->pool_uuid), "job_id",
+                             text_of(facts->job_id), "taken", (json_int_t)facts->taken_ms, "base",
+                             session->base == NULL ? NULL : xv_json_handle(session->base->id_bytes),
+                             "metadata", facts->metadata == NULL ? "{}" : facts->metadata, "stored",
+                             (json_int_t)committing->stored, "disks", disks);
     char *text = body == NULL ? NULL : json_dumps(body, JSON_COMPACT);
     json_decref(body);
     if (text == NULL)
@@ -91,8 +91,8 @@ static int write_point(struct committing *committing, const struct xv_call *call
                        "the point cannot be described: its texts must be UTF-8");
     uint8_t *data = NULL;
     size_t length = 0;
-    rc = xv_object_seal(session->repo->crypt, XV_TYPE_POINT, name, text, strlen(text), &data, &length,
-                        error);
+    rc = xv_object_seal(session->repo->crypt, XV_TYPE_POINT, name, text, strlen(text), &data,
+                        &length, error);
     free(text);
     if (rc == 0 && length > XV_POINT_MAX)
         rc = xv_fail(error, XVSA_ERR_LIMIT, "repo", "the description of the point has %zu bytes",
@@ -108,7 +108,8 @@ static int write_point(struct committing *committing, const struct xv_call *call
     return rc;
 }
 
-static int make_commit(void *user, const struct xv_state *state, json_t *records, xvsa_error **error)
+static int make_commit(void *user, const struct xv_state *state, json_t *records,
+                       xvsa_error **error)
 {
     struct committing *committing = user;
     const struct xv_point_facts *facts = committing->facts;
@@ -154,7 +155,8 @@ int xv_session_commit(struct xv_session *session, const struct xv_point_facts *f
 {
     struct committing committing = {.session = session, .facts = facts};
     if (session->ended)
-        return xv_fail(error, XVSA_ERR_STATE, "repo", "the session of '%s' has ended", session->job_key);
+        return xv_fail(error, XVSA_ERR_STATE, "repo", "the session of '%s' has ended",
+                       session->job_key);
     if (facts->taken_ms < 0)
         return xv_fail(error, XVSA_ERR_INVALID, "repo", "taken_ms is negative");
     int rc = xv_random(committing.id, sizeof committing.id, error);

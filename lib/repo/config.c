@@ -47,8 +47,7 @@ int xv_config_decode(const uint8_t *data, size_t length, struct xv_config *ret, 
     int rc = xv_object_check(data, length, XV_TYPE_CONFIG, XV_CONFIG_NAME, &header, &body, error);
     if (rc != 0)
         return rc;
-    if (header.body_length != XV_CONFIG_BODY ||
-        memcmp(body, header.repo_id, XV_HANDLE_BYTES) != 0)
+    if (header.body_length != XV_CONFIG_BODY || memcmp(body, header.repo_id, XV_HANDLE_BYTES) != 0)
         return xv_fault(error, XV_CONFIG_NAME, "its parts do not fit together");
     memcpy(ret->repo_id, body, XV_HANDLE_BYTES);
     ret->created_ms = (int64_t)xv_get64(body + 16);

@@ -43,8 +43,8 @@ static int fail_crypto(xvsa_error **error, const char *what)
     if (code != 0)
         ERR_error_string_n(code, text, sizeof text);
     ERR_clear_error();
-    return xv_fail(error, XVSA_ERR_INTERNAL, "repo", "the cryptographic library cannot %s: %s", what,
-                   text);
+    return xv_fail(error, XVSA_ERR_INTERNAL, "repo", "the cryptographic library cannot %s: %s",
+                   what, text);
 }
 
 static EVP_MD_CTX *begin_padded(EVP_MD *sha256, const uint8_t *key, uint8_t pad)
@@ -92,8 +92,8 @@ static bool hmac(const struct midstate *state, EVP_MD_CTX *work, const struct xv
            EVP_DigestFinal_ex(work, ret_mac, NULL) == 1;
 }
 
-static int hmac_once(EVP_MD *sha256, const uint8_t *key, const struct xv_piece *pieces, size_t count,
-                     uint8_t *ret_mac, xvsa_error **error)
+static int hmac_once(EVP_MD *sha256, const uint8_t *key, const struct xv_piece *pieces,
+                     size_t count, uint8_t *ret_mac, xvsa_error **error)
 {
     struct midstate state = {NULL, NULL};
     EVP_MD_CTX *work = EVP_MD_CTX_new();
@@ -183,8 +183,8 @@ const uint8_t *xv_crypt_repo_id(const struct xv_crypt *crypt)
     return crypt->repo_id;
 }
 
-int xv_crypt_derive(const struct xv_crypt *crypt, enum xv_key from, const char *label, const void *id,
-                    size_t id_length, uint8_t *ret_key, xvsa_error **error)
+int xv_crypt_derive(const struct xv_crypt *crypt, enum xv_key from, const char *label,
+                    const void *id, size_t id_length, uint8_t *ret_key, xvsa_error **error)
 {
     return expand(crypt->sha256, crypt->keys[from], label, id, id_length, ret_key, error);
 }
@@ -273,7 +273,8 @@ static bool gcm_seal(EVP_CIPHER_CTX *context, EVP_CIPHER *gcm, const uint8_t *ke
     return EVP_EncryptInit_ex2(context, gcm, key, nonce, NULL) == 1 &&
            gcm_bind(context, bound, bound_count) &&
            EVP_EncryptUpdate(context, out, &done, data, (int)length) == 1 &&
-           EVP_EncryptFinal_ex(context, out + done, &rest) == 1 && (size_t)(done + rest) == length &&
+           EVP_EncryptFinal_ex(context, out + done, &rest) == 1 &&
+           (size_t)(done + rest) == length &&
            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, XV_TAG_BYTES, out + length) == 1;
 }
 
@@ -303,8 +304,8 @@ int xv_seal(struct xv_crypt_tool *tool, const uint8_t *key, const uint8_t *nonce
         plain_tag(tool->sum, nonce, bound, bound_count, out, length, out + length);
         return 0;
     }
-    if (length > XV_POINT_MAX ||
-        !gcm_seal(tool->cipher, tool->crypt->gcm, key, nonce, bound, bound_count, data, length, out))
+    if (length > XV_POINT_MAX || !gcm_seal(tool->cipher, tool->crypt->gcm, key, nonce, bound,
+                                           bound_count, data, length, out))
         return fail_crypto(error, "encrypt");
     return 0;
 }
@@ -341,7 +342,8 @@ int xv_scrypt(const void *passphrase, size_t size, const uint8_t *salt, size_t s
     uint64_t n = 1ull << log_n;
     /* 128 * r bytes for each of n, and as much again as working space. */
     uint64_t memory = 128 * 8 * (n + 64) + (1 << 20);
-    if (EVP_PBE_scrypt(passphrase, size, salt, salt_length, n, 8, 1, memory, ret_key, XV_KEY_BYTES) != 1)
+    if (EVP_PBE_scrypt(passphrase, size, salt, salt_length, n, 8, 1, memory, ret_key,
+                       XV_KEY_BYTES) != 1)
         return fail_crypto(error, "derive a key from the passphrase");
     return 0;
 }
@@ -365,8 +367,8 @@ int xv_unwrap_key(const uint8_t *key, const uint8_t *nonce, const struct xv_piec
     EVP_CIPHER_CTX *context = EVP_CIPHER_CTX_new();
     int opened = -1;
     if (gcm != NULL && context != NULL)
-        opened = gcm_unseal(context, gcm, key, nonce, bound, bound_count, wrapped, XV_KEY_BYTES,
-                            master);
+        opened =
+            gcm_unseal(context, gcm, key, nonce, bound, bound_count, wrapped, XV_KEY_BYTES, master);
     EVP_CIPHER_CTX_free(context);
     EVP_CIPHER_free(gcm);
     if (opened < 0)

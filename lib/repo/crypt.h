@@ -28,8 +28,9 @@ void xv_crypt_free(struct xv_crypt *crypt);
 uint8_t xv_crypt_cipher(const struct xv_crypt *crypt);
 const uint8_t *xv_crypt_repo_id(const struct xv_crypt *crypt);
 /* The key that HKDF-Expand makes from one of the repository's for label and id; wipe it after use. */
-int xv_crypt_derive(const struct xv_crypt *crypt, enum xv_key from, const char *label, const void *id,
-                    size_t id_length, uint8_t *ret_key, xvsa_error **error) XV_MUST_CHECK;
+int xv_crypt_derive(const struct xv_crypt *crypt, enum xv_key from, const char *label,
+                    const void *id, size_t id_length, uint8_t *ret_key,
+                    xvsa_error **error) XV_MUST_CHECK;
 
 struct xv_piece {
     const void *data;
@@ -76,6 +77,7 @@ int xv_unwrap_key(const uint8_t *key, const uint8_t *nonce, const struct xv_piec
 /* Compares in a time that does not depend on the content. */
 bool xv_same(const void *a, const void *b, size_t length);
 
-int xv_sha256(const void *data, size_t length, uint8_t *ret_digest, xvsa_error **error) XV_MUST_CHECK;
+int xv_sha256(const void *data, size_t length, uint8_t *ret_digest,
+              xvsa_error **error) XV_MUST_CHECK;
 
 #endif

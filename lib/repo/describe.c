@@ -72,9 +72,9 @@ static json_t *describe_state(struct xv_repo *repo)
         entries += state->segments[i].entries;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct xv_active_session *session = &state->sessions[i];
-        json_array_append_new(sessions, json_pack("{s:s, s:s, s:I, s:s}", "kind", session->kind, "key",
-                                                  session->key, "token", (json_int_t)session->token,
-                                                  "owner", session->owner));
+        json_array_append_new(
+            sessions, json_pack("{s:s, s:s, s:I, s:s}", "kind", session->kind, "key", session->key,
+                                "token", (json_int_t)session->token, "owner", session->owner));
     }
     return json_pack("{s:I, s:I, s:I, s:I, s:o, s:b, s:s*}", "journal_entries",
                      (json_int_t)state->tail, "points", (json_int_t)state->point_count,
@@ -83,7 +83,8 @@ static json_t *describe_state(struct xv_repo *repo)
                      "damage", repo->damage == NULL ? NULL : xvsa_error_message(repo->damage));
 }
 
-int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret, xvsa_error **error)
+int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret,
+                     xvsa_error **error)
 {
     int rc = xv_baton_take(&repo->journal, call, error);
     if (rc != 0)
@@ -94,14 +95,16 @@ int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **re
     if (rc != 0)
         return rc;
     const struct xv_config *config = &repo->config;
-    json_t *document = json_pack(
-        "{s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "id", repo->id, "url",
-        xv_target_url(repo->target), "created_ms", (json_int_t)config->created_ms, "chunk_size",
-        (json_int_t)xv_repo_chunk_size(repo), "frame_size", (json_int_t)config->frame_target,
-        "pack_size", (json_int_t)config->pack_target, "encrypted", config->cipher != XV_CIPHER_NONE,
-        "conditional_writes",
-        (repo->flags & XVSA_REPO_READ_ONLY) != 0 ? "unknown" : repo->if_absent ? "yes" : "no",
-        "writers", writers(repo));
+    json_t *document =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:b, s:s, s:s}", "id", repo->id, "url",
+                  xv_target_url(repo->target), "created_ms", (json_int_t)config->created_ms,
+                  "chunk_size", (json_int_t)xv_repo_chunk_size(repo), "frame_size",
+                  (json_int_t)config->frame_target, "pack_size", (json_int_t)config->pack_target,
+                  "encrypted", config->cipher != XV_CIPHER_NONE, "conditional_writes",
+                  (repo->flags & XVSA_REPO_READ_ONLY) != 0 ? "unknown"
+                  : repo->if_absent                        ? "yes"
+                                                           : "no",
+                  "writers", writers(repo));
     if (document == NULL || state == NULL || json_object_update(document, state) != 0)
         rc = xv_fail_memory(error);
     json_decref(state);
@@ -124,14 +127,13 @@ static bool is_of(const struct xv_point_summary *point, const char *vm)
 static json_t *describe_summary(const struct xv_point_summary *point)
 {
     const json_t *record = point->record;
-    return json_pack("{s:o, s:{s:O, s:O}, s:O, s:O, s:I, s:O, s:O, s:O}", "id",
-                     xv_json_handle(point->id.bytes), "vm", "uuid", json_object_get(record, "vm_uuid"),
-                     "name", json_object_get(record, "vm_name"), "pool",
-                     json_object_get(record, "pool_uuid"), "taken_ms",
-                     json_object_get(record, "taken"), "committed_ms",
-                     (json_int_t)point->committed_ms, "disk_count", json_object_get(record, "disks"),
-                     "size", json_object_get(record, "size"), "bytes_stored",
-                     json_object_get(record, "stored"));
+    return json_pack(
+        "{s:o, s:{s:O, s:O}, s:O, s:O, s:I, s:O, s:O, s:O}", "id", xv_json_handle(point->id.bytes),
+        "vm", "uuid", json_object_get(record, "vm_uuid"), "name",
+        json_object_get(record, "vm_name"), "pool", json_object_get(record, "pool_uuid"),
+        "taken_ms", json_object_get(record, "taken"), "committed_ms",
+        (json_int_t)point->committed_ms, "disk_count", json_object_get(record, "disks"), "size",
+        json_object_get(record, "size"), "bytes_stored", json_object_get(record, "stored"));
 }
 
 static int compare_summaries(const void *a, const void *b)
@@ -171,8 +173,8 @@ static json_t *describe_points(const struct xv_state *state, const char *vm)
     return NULL;
 }
 
-int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_call *call, char **ret,
-                        xvsa_error **error)
+int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_call *call,
+                        char **ret, xvsa_error **error)
 {
     int rc = xv_journal_enter(repo, call, error);
     if (rc != 0)
@@ -198,10 +200,11 @@ json_t *xv_point_document(const struct xv_point *point)
             disks = NULL;
         }
     }
-    return json_pack("{s:s, s:{s:s, s:s}, s:s, s:O, s:I, s:I, s:O*, s:O*, s:o, s:o}", "id", point->id,
-                     "vm", "uuid", xv_point_vm_uuid(point), "name", xv_point_vm_name(point), "pool",
-                     xv_point_pool_uuid(point), "job", json_object_get(point->body, "job_id"),
-                     "taken_ms", (json_int_t)xv_point_taken_ms(point), "committed_ms",
+    return json_pack("{s:s, s:{s:s, s:s}, s:s, s:O, s:I, s:I, s:O*, s:O*, s:o, s:o}", "id",
+                     point->id, "vm", "uuid", xv_point_vm_uuid(point), "name",
+                     xv_point_vm_name(point), "pool", xv_point_pool_uuid(point), "job",
+                     json_object_get(point->body, "job_id"), "taken_ms",
+                     (json_int_t)xv_point_taken_ms(point), "committed_ms",
                      (json_int_t)point->committed_ms, "base", json_object_get(point->body, "base"),
                      "bytes_stored", json_object_get(point->body, "stored"), "metadata",
                      embed(xv_point_metadata(point)), "disks", disks);

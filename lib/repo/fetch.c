@@ -6,8 +6,9 @@
 
 #include "repo/internal.h"
 
-#define FRAME_BYTES_MAX (XV_FRAME_FIXED + XV_FRAME_CHUNKS_MAX * XV_FRAME_ENTRY + XV_FRAME_SUMS + \
-                         XV_FRAME_RAW_MAX + XV_TAG_BYTES)
+#define FRAME_BYTES_MAX                                                                            \
+    (XV_FRAME_FIXED + XV_FRAME_CHUNKS_MAX * XV_FRAME_ENTRY + XV_FRAME_SUMS + XV_FRAME_RAW_MAX +    \
+     XV_TAG_BYTES)
 
 void xv_fetch_free(struct xv_fetch *fetch)
 {
@@ -117,11 +118,11 @@ int xv_fetch_ref(struct xv_repo *repo, struct xv_frame_opener *opener, bool node
     if (xv_fault_is_damage(rc)) {
         again = xv_index_sync(repo->index, call, &second);
         if (again == 0)
-            again = xv_index_find(repo->index, xv_frame_opener_tool(opener), ref->id, &found, &entry,
-                                  call, &second);
+            again = xv_index_find(repo->index, xv_frame_opener_tool(opener), ref->id, &found,
+                                  &entry, call, &second);
         if (again == 0 && found && entry.node == node && !same_place(&entry.ref.at, &ref->at))
-            again = fetch_at(repo, opener, node, &entry.ref.at, ref->id, fetch, ret, ret_length, call,
-                             &second);
+            again = fetch_at(repo, opener, node, &entry.ref.at, ref->id, fetch, ret, ret_length,
+                             call, &second);
         else if (again == 0)
             again = rc;
     }

@@ -44,19 +44,19 @@ enum xv_object_type {
 #define XV_KIND_ZERO 1
 #define XV_KIND_DATA 2
 
-#define XV_FRAME_TARGET      (1u << 20)
-#define XV_FRAME_RAW_MAX     XV_CHUNK_MAX
-#define XV_FRAME_FIXED       24
-#define XV_FRAME_ENTRY       36
-#define XV_FRAME_SUMS        16
-#define XV_FRAME_CHUNKS_MAX  1024
-#define XV_COMPRESSION_NONE  0
-#define XV_COMPRESSION_ZSTD  1
+#define XV_FRAME_TARGET     (1u << 20)
+#define XV_FRAME_RAW_MAX    XV_CHUNK_MAX
+#define XV_FRAME_FIXED      24
+#define XV_FRAME_ENTRY      36
+#define XV_FRAME_SUMS       16
+#define XV_FRAME_CHUNKS_MAX 1024
+#define XV_COMPRESSION_NONE 0
+#define XV_COMPRESSION_ZSTD 1
 
-#define XV_PACK_TARGET      (32u << 20)
-#define XV_PACK_HEAD_BYTES  96
-#define XV_PACK_TAIL_BYTES  64
-#define XV_PACK_FRAMES_MAX  65536u
+#define XV_PACK_TARGET     (32u << 20)
+#define XV_PACK_HEAD_BYTES 96
+#define XV_PACK_TAIL_BYTES 64
+#define XV_PACK_FRAMES_MAX 65536u
 
 #define XV_JOURNAL_ENTRY_MAX (4u << 20)
 #define XV_POINT_MAX         (32u << 20)

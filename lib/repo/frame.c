@@ -50,9 +50,8 @@ int xv_frame_seal(struct xv_crypt_tool *tool, const struct xv_crypt *crypt, cons
     size_t bound_length = frame->header_length - XV_FRAME_SUMS;
     uint8_t nonce[XV_NONCE_BYTES];
     make_nonce(frame->number, nonce);
-    struct xv_piece bound[] = {{xv_crypt_repo_id(crypt), XV_HANDLE_BYTES},
-                               {pack, XV_HANDLE_BYTES},
-                               {out, bound_length}};
+    struct xv_piece bound[] = {
+        {xv_crypt_repo_id(crypt), XV_HANDLE_BYTES}, {pack, XV_HANDLE_BYTES}, {out, bound_length}};
     uint8_t *stored = out + frame->header_length;
     int rc = xv_seal(tool, pack_key, nonce, bound, 3, payload, payload_length, stored, error);
     if (rc != 0)

@@ -19,8 +19,8 @@ struct cached {
 struct xv_index {
     struct xv_repo *repo;
     struct xv_baton loading; /* held while segments are being loaded; guards known */
-    size_t known; /* how many of the journal's segments were dealt with */
-    pthread_mutex_t lock; /* guards what follows; segments themselves never change or go */
+    size_t known;            /* how many of the journal's segments were dealt with */
+    pthread_mutex_t lock;    /* guards what follows; segments themselves never change or go */
     struct xv_segment **segments;
     size_t count;
     uint64_t entries;
@@ -213,8 +213,8 @@ static int search_segment(struct xv_index *index, struct xv_crypt_tool *tool,
     }
     uint64_t offset = segment->head + (uint64_t)block * XV_SEGMENT_BLOCK;
     xvsa_error *e = NULL;
-    int rc = xv_target_get(index->repo->target, segment->name, offset, sealed, sizeof sealed, call,
-                           &e);
+    int rc =
+        xv_target_get(index->repo->target, segment->name, offset, sealed, sizeof sealed, call, &e);
     if (rc == 0)
         rc = xv_segment_open_block(tool, segment, block, sealed, data, &e);
     if (rc == 0) {
@@ -237,7 +237,8 @@ static int search_segment(struct xv_index *index, struct xv_crypt_tool *tool,
 }
 
 /* The next segment at or after *at whose filter lets the id through; NULL at the end. */
-static const struct xv_segment *next_candidate(struct xv_index *index, const uint8_t *id, size_t *at)
+static const struct xv_segment *next_candidate(struct xv_index *index, const uint8_t *id,
+                                               size_t *at)
 {
     const struct xv_segment *found = NULL;
     pthread_mutex_lock(&index->lock);

@@ -29,7 +29,7 @@ struct xv_repo {
     int32_t level;  /* of compression */
     bool if_absent; /* the target's conditional writes hold */
     char lock_path[64];
-    int lock_fd;    /* guards single-writer mode; -1: not needed */
+    int lock_fd;             /* guards single-writer mode; -1: not needed */
     struct xv_baton journal; /* held by who reads or changes state and damage */
     struct xv_state state;
     xvsa_error *damage; /* why the journal cannot be read to its end */
@@ -179,6 +179,10 @@ struct xv_point {
 int xv_point_decode(const char *object, const uint8_t *body, size_t length, struct xv_point *ret,
                     xvsa_error **error) XV_MUST_CHECK;
 void xv_point_clear(struct xv_point *point);
+/* Which point a text stands for: NOT_FOUND, or CONFLICT when that is not clear. *ret belongs to state,
+ * which is private to the caller or guarded by the journal's baton. */
+int xv_point_choose(const struct xv_state *state, const char *id,
+                    const struct xv_point_summary **ret, xvsa_error **error) XV_MUST_CHECK;
 /* Reads a point that the journal knows; summary is copied from the state. */
 int xv_point_read(struct xv_repo *repo, const uint8_t *id, const uint8_t *digest,
                   int64_t committed_ms, struct xv_point **ret, const struct xv_call *call,

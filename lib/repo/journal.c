@@ -19,7 +19,8 @@ int xv_journal_decode(const struct xv_crypt *crypt, const char *name, const uint
 {
     uint8_t *body = NULL;
     size_t body_length = 0;
-    int rc = xv_object_unseal(crypt, XV_TYPE_JOURNAL, name, data, length, &body, &body_length, error);
+    int rc =
+        xv_object_unseal(crypt, XV_TYPE_JOURNAL, name, data, length, &body, &body_length, error);
     if (rc != 0)
         return rc;
     json_error_t why;
@@ -173,8 +174,8 @@ static int check_writable(struct xv_repo *repo, xvsa_error **error)
 }
 
 /* The entry after the tail, as an object. */
-static int encode_entry(struct xv_repo *repo, const char *name, const json_t *records, uint8_t **ret,
-                        size_t *ret_length, xvsa_error **error)
+static int encode_entry(struct xv_repo *repo, const char *name, const json_t *records,
+                        uint8_t **ret, size_t *ret_length, xvsa_error **error)
 {
     uint8_t nonce[16];
     char nonce_hex[33];
@@ -191,7 +192,8 @@ static int encode_entry(struct xv_repo *repo, const char *name, const json_t *re
     json_decref(entry);
     if (text == NULL)
         return xv_fail_memory(error);
-    rc = xv_object_seal(repo->crypt, XV_TYPE_JOURNAL, name, text, strlen(text), ret, ret_length, error);
+    rc = xv_object_seal(repo->crypt, XV_TYPE_JOURNAL, name, text, strlen(text), ret, ret_length,
+                        error);
     free(text);
     return rc;
 }

@@ -32,8 +32,8 @@ size_t xv_key_slot_encode(const struct xv_key_slot *slot, uint8_t *out)
     return XV_HEADER_BYTES + length + XV_TRAILER_BYTES;
 }
 
-int xv_key_slot_decode(const uint8_t *data, size_t length, const char *name, struct xv_key_slot *ret,
-                       xvsa_error **error)
+int xv_key_slot_decode(const uint8_t *data, size_t length, const char *name,
+                       struct xv_key_slot *ret, xvsa_error **error)
 {
     struct xv_header header;
     const uint8_t *body;
@@ -75,8 +75,8 @@ static size_t bind_slot(const struct xv_key_slot *slot, const char *name, uint8_
     return 4;
 }
 
-int xv_key_slot_wrap(struct xv_key_slot *slot, const char *name, const void *passphrase, size_t size,
-                     const uint8_t *master, xvsa_error **error)
+int xv_key_slot_wrap(struct xv_key_slot *slot, const char *name, const void *passphrase,
+                     size_t size, const uint8_t *master, xvsa_error **error)
 {
     if (slot->kdf == XV_KDF_CLEAR) {
         memcpy(slot->wrapped, master, XV_KEY_BYTES);
@@ -106,7 +106,8 @@ int xv_key_slot_unwrap(const struct xv_key_slot *slot, const char *name, const v
         return 0;
     }
     if (passphrase == NULL)
-        return xv_fail(error, XVSA_ERR_AUTH, "repo", "the repository is encrypted; give its passphrase");
+        return xv_fail(error, XVSA_ERR_AUTH, "repo",
+                       "the repository is encrypted; give its passphrase");
     uint8_t key[XV_KEY_BYTES];
     uint8_t encoded[XV_KEY_SLOT_BYTES];
     struct xv_piece pieces[4];

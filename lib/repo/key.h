@@ -27,11 +27,11 @@ struct xv_key_slot {
 
 /* Writes at most XV_KEY_SLOT_BYTES; returns their number. */
 size_t xv_key_slot_encode(const struct xv_key_slot *slot, uint8_t *out);
-int xv_key_slot_decode(const uint8_t *data, size_t length, const char *name, struct xv_key_slot *ret,
-                       xvsa_error **error) XV_MUST_CHECK;
+int xv_key_slot_decode(const uint8_t *data, size_t length, const char *name,
+                       struct xv_key_slot *ret, xvsa_error **error) XV_MUST_CHECK;
 /* Fills salt, nonce and wrapped. passphrase NULL: no encryption. */
-int xv_key_slot_wrap(struct xv_key_slot *slot, const char *name, const void *passphrase, size_t size,
-                     const uint8_t *master, xvsa_error **error) XV_MUST_CHECK;
+int xv_key_slot_wrap(struct xv_key_slot *slot, const char *name, const void *passphrase,
+                     size_t size, const uint8_t *master, xvsa_error **error) XV_MUST_CHECK;
 /* AUTH when the passphrase is the wrong one. */
 int xv_key_slot_unwrap(const struct xv_key_slot *slot, const char *name, const void *passphrase,
                        size_t size, uint8_t *master, xvsa_error **error) XV_MUST_CHECK;

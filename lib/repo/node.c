@@ -64,8 +64,8 @@ static int decode_head(const uint8_t *data, size_t length, const char *object, s
         return xv_fault(error, object, "a tree node is cut off");
     if (data[0] != VERSION)
         return xv_fail(error, XVSA_ERR_FORMAT, "repo",
-                       "a tree node in '%s' has version %u, which this library does not know", object,
-                       data[0]);
+                       "a tree node in '%s' has version %u, which this library does not know",
+                       object, data[0]);
     unsigned entries = 0;
     node->level = data[1];
     for (unsigned i = 0; i < XV_FAN; i++) {

@@ -9,7 +9,7 @@
 
 struct xv_node {
     uint8_t level;
-    uint8_t kinds[XV_FAN]; /* XV_KIND_* */
+    uint8_t kinds[XV_FAN];      /* XV_KIND_* */
     struct xv_ref refs[XV_FAN]; /* of entries of kind DATA */
 };
 

@@ -93,7 +93,8 @@ int xv_object_seal(const struct xv_crypt *crypt, uint8_t type, const char *name,
     if (rc == 0) {
         xv_header_encode(&header, data);
         struct xv_piece bound[] = {{data, BOUND}, {name, strlen(name)}};
-        rc = xv_seal(tool, key, header.nonce, bound, 2, body, length, data + XV_HEADER_BYTES, error);
+        rc =
+            xv_seal(tool, key, header.nonce, bound, 2, body, length, data + XV_HEADER_BYTES, error);
     }
     xv_wipe(key, sizeof key);
     xv_crypt_tool_free(tool);
@@ -107,8 +108,9 @@ int xv_object_seal(const struct xv_crypt *crypt, uint8_t type, const char *name,
     return 0;
 }
 
-int xv_object_unseal(const struct xv_crypt *crypt, uint8_t type, const char *name, const uint8_t *data,
-                     size_t length, uint8_t **ret, size_t *ret_length, xvsa_error **error)
+int xv_object_unseal(const struct xv_crypt *crypt, uint8_t type, const char *name,
+                     const uint8_t *data, size_t length, uint8_t **ret, size_t *ret_length,
+                     xvsa_error **error)
 {
     struct xv_header header;
     const uint8_t *sealed;

@@ -36,8 +36,8 @@ int xv_object_seal(const struct xv_crypt *crypt, uint8_t type, const char *name,
                    size_t length, uint8_t **ret, size_t *ret_length,
                    xvsa_error **error) XV_MUST_CHECK;
 /* Checks and opens one; the body is followed by a zero byte and freed by the caller. */
-int xv_object_unseal(const struct xv_crypt *crypt, uint8_t type, const char *name, const uint8_t *data,
-                     size_t length, uint8_t **ret, size_t *ret_length,
+int xv_object_unseal(const struct xv_crypt *crypt, uint8_t type, const char *name,
+                     const uint8_t *data, size_t length, uint8_t **ret, size_t *ret_length,
                      xvsa_error **error) XV_MUST_CHECK;
 
 #endif

@@ -31,10 +31,8 @@ static int authenticator(const struct xv_crypt *crypt, const char *name, const u
                          const uint8_t *table, uint32_t table_length, const uint8_t *tail,
                          uint8_t *ret_mac, xvsa_error **error)
 {
-    struct xv_piece pieces[] = {{name, strlen(name)},
-                                {head, XV_PACK_HEAD_BYTES},
-                                {table, table_length},
-                                {tail, 32}};
+    struct xv_piece pieces[] = {
+        {name, strlen(name)}, {head, XV_PACK_HEAD_BYTES}, {table, table_length}, {tail, 32}};
     return xv_crypt_mac(crypt, XV_KEY_MAC, pieces, 4, ret_mac, error);
 }
 
@@ -78,8 +76,8 @@ int xv_pack_tail_decode(const char *name, const uint8_t *tail, uint64_t size,
                        xv_get16(tail + 4));
     uint64_t offset = xv_get64(tail + 16);
     uint64_t length = xv_get32(tail + 12);
-    if (size > XV_OBJECT_MAX || offset < XV_PACK_HEAD_BYTES || offset > size ||
-        length == 0 || offset + length + XV_PACK_TAIL_BYTES != size)
+    if (size > XV_OBJECT_MAX || offset < XV_PACK_HEAD_BYTES || offset > size || length == 0 ||
+        offset + length + XV_PACK_TAIL_BYTES != size)
         return xv_fault(error, name, "its footer does not fit its size");
     *ret_table_offset = (uint32_t)offset;
     *ret_table_length = (uint32_t)length;
@@ -117,8 +115,8 @@ int xv_pack_index_decode(const struct xv_crypt *crypt, const char *name, const u
     int rc = xv_pack_tail_decode(name, tail, size, &offset, &length, error);
     if (rc == 0)
         rc = authenticator(crypt, name, head, table, length, tail, mac, error);
-    if (rc == 0 && (xv_get64(tail + 24) != XXH3_64bits(table, length) ||
-                    !xv_same(mac, tail + 32, sizeof mac)))
+    if (rc == 0 &&
+        (xv_get64(tail + 24) != XXH3_64bits(table, length) || !xv_same(mac, tail + 32, sizeof mac)))
         rc = xv_fault(error, name, "the authentication of its footer failed");
     ret->count = xv_get32(tail + 8);
     if (rc == 0 && (ret->count == 0 || ret->count > XV_PACK_FRAMES_MAX))

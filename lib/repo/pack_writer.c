@@ -19,7 +19,7 @@ struct pack {
     uint8_t *data;
     uint8_t id[XV_HANDLE_BYTES];
     uint8_t key[XV_KEY_BYTES];
-    uint32_t used; /* bytes reserved */
+    uint32_t used;  /* bytes reserved */
     uint32_t table; /* bytes of headers among them */
     uint32_t frames;
     uint32_t unfilled; /* reservations whose frame is not there yet */
@@ -28,8 +28,8 @@ struct pack {
 
 struct xv_pack_writer {
     struct xv_pack_writer_options options;
-    uint32_t capacity; /* of a pack's memory */
-    xvsa_cancel *cancel; /* stops the uploaders */
+    uint32_t capacity;    /* of a pack's memory */
+    xvsa_cancel *cancel;  /* stops the uploaders */
     pthread_mutex_t lock; /* guards what follows; never held during input and output */
     pthread_cond_t moved;
     struct pack *open;
@@ -130,8 +130,9 @@ static int put_pack(struct xv_pack_writer *writer, struct pack *pack, uint64_t *
     uint32_t size = pack->used + table + XV_PACK_TAIL_BYTES;
     xv_pack_head_encode(options->crypt, options->nodes, options->session, options->chunk_log2, size,
                         pack->data);
-    int rc = xv_pack_tail_encode(options->crypt, name, pack->data, pack->data + pack->used, pack->used,
-                                 table, pack->frames, pack->data + pack->used + table, error);
+    int rc =
+        xv_pack_tail_encode(options->crypt, name, pack->data, pack->data + pack->used, pack->used,
+                            table, pack->frames, pack->data + pack->used + table, error);
     if (rc != 0)
         return rc;
     struct xv_call unlimited = {.cancel = writer->cancel};

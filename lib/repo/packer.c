@@ -98,9 +98,8 @@ static int place(struct xv_packer *packer, struct xv_disk_writer *writer, uint64
 }
 
 /* Tells the disks where the frame's chunks are. */
-static int place_pending(struct xv_packer *packer, const struct xv_location *at,
-                         uint64_t stored, uint32_t raw, const struct xv_call *call,
-                         xvsa_error **error)
+static int place_pending(struct xv_packer *packer, const struct xv_location *at, uint64_t stored,
+                         uint32_t raw, const struct xv_call *call, xvsa_error **error)
 {
     struct xv_placement placements[PENDING_MAX];
     int rc = 0;
@@ -147,16 +146,16 @@ static int seal_frame(struct xv_packer *packer, const uint8_t *raw, const struct
                       xvsa_error **error)
 {
     struct xv_location at = {0};
-    size_t packed =
-        ZSTD_compress2(packer->zstd, packer->packed, packer->packed_capacity, raw, packer->raw_length);
+    size_t packed = ZSTD_compress2(packer->zstd, packer->packed, packer->packed_capacity, raw,
+                                   packer->raw_length);
     bool smaller = !ZSTD_isError(packed) && packed < packer->raw_length;
     struct xv_frame frame = {.count = packer->count,
                              .raw_length = packer->raw_length,
                              .compression = smaller ? XV_COMPRESSION_ZSTD : XV_COMPRESSION_NONE,
                              .entries = packer->entries};
-    int rc = xv_pack_writer_add(packer->session->data, packer->tool, &frame,
-                                smaller ? packer->packed : raw,
-                                smaller ? (uint32_t)packed : packer->raw_length, at.pack, call, error);
+    int rc = xv_pack_writer_add(
+        packer->session->data, packer->tool, &frame, smaller ? packer->packed : raw,
+        smaller ? (uint32_t)packed : packer->raw_length, at.pack, call, error);
     if (rc == 0) {
         at.offset = frame.offset;
         at.length = xv_frame_length(&frame);
@@ -180,8 +179,8 @@ static int add_new(struct xv_packer *packer, struct xv_disk_writer *writer, uint
                    const struct xv_call *call, xvsa_error **error)
 {
     int rc = 0;
-    if (packer->raw_length + length > packer->frame_target || packer->count == XV_FRAME_CHUNKS_MAX ||
-        packer->pending_count == PENDING_MAX)
+    if (packer->raw_length + length > packer->frame_target ||
+        packer->count == XV_FRAME_CHUNKS_MAX || packer->pending_count == PENDING_MAX)
         rc = xv_packer_flush(packer, call, error);
     if (rc != 0)
         return rc;

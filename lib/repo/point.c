@@ -120,8 +120,8 @@ static int read_body(struct xv_repo *repo, const char *name, const uint8_t *dige
     }
     if (rc != 0)
         return rc;
-    rc = xv_object_unseal(repo->crypt, XV_TYPE_POINT, name, data, (size_t)length, &body, &body_length,
-                          error);
+    rc = xv_object_unseal(repo->crypt, XV_TYPE_POINT, name, data, (size_t)length, &body,
+                          &body_length, error);
     if (rc == 0)
         rc = xv_sha256(data, (size_t)length, found, error);
     if (rc == 0 && memcmp(found, digest, sizeof found) != 0)
@@ -216,7 +216,6 @@ const struct xv_point_disk *xv_point_disk(const struct xv_point *point, size_t i
     return index < point->disk_count ? &point->disks[index].facts : NULL;
 }
 
-/* Which point a text stands for, at the journal's end. With the journal's baton. */
 static const struct xv_point_summary *choose(const struct xv_state *state, const char *id,
                                              bool *ret_ambiguous)
 {
@@ -249,21 +248,36 @@ static const struct xv_point_summary *choose(const struct xv_state *state, const
     return found;
 }
 
+int xv_point_choose(const struct xv_state *state, const char *id,
+                    const struct xv_point_summary **ret, xvsa_error **error)
+{
+    bool ambiguous = false;
+    const struct xv_point_summary *found = choose(state, id, &ambiguous);
+    if (ambiguous)
+        return xv_fail(error, XVSA_ERR_CONFLICT, "repo", "'%s' stands for several restore points",
+                       id);
+    if (found == NULL)
+        return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "there is no restore point '%s'", id);
+    *ret = found;
+    return 0;
+}
+
 int xv_repo_find_point(struct xv_repo *repo, const char *id, const struct xv_call *call,
                        struct xv_point **ret, xvsa_error **error)
 {
     struct xv_handle handle = {{0}};
     uint8_t digest[32] = {0};
     int64_t committed_ms = 0;
-    bool ambiguous = false;
+    const struct xv_point_summary *found = NULL;
     int rc = xv_baton_take(&repo->journal, call, error);
     if (rc != 0)
         return rc;
     rc = xv_journal_refresh(repo, call, error);
     if (rc == 0)
         rc = xv_journal_usable(repo, id, error);
-    const struct xv_point_summary *found = rc == 0 ? choose(&repo->state, id, &ambiguous) : NULL;
-    if (found != NULL) {
+    if (rc == 0)
+        rc = xv_point_choose(&repo->state, id, &found, error);
+    if (rc == 0) {
         handle = found->id;
         memcpy(digest, found->digest, sizeof digest);
         committed_ms = found->committed_ms;
@@ -271,10 +285,6 @@ int xv_repo_find_point(struct xv_repo *repo, const char *id, const struct xv_cal
     xv_baton_give(&repo->journal);
     if (rc != 0)
         return rc;
-    if (ambiguous)
-        return xv_fail(error, XVSA_ERR_CONFLICT, "repo", "'%s' stands for several restore points", id);
-    if (found == NULL)
-        return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "there is no restore point '%s'", id);
     return xv_point_read(repo, handle.bytes, digest, committed_ms, ret, call, error);
 }
 
@@ -283,7 +293,8 @@ struct deleting {
     bool with_dead; /* a record that ends the dead session which pins it comes first */
 };
 
-static int make_delete(void *user, const struct xv_state *state, json_t *records, xvsa_error **error)
+static int make_delete(void *user, const struct xv_state *state, json_t *records,
+                       xvsa_error **error)
 {
     struct deleting *deleting = user;
     const struct xv_point *point = deleting->point;
@@ -292,9 +303,8 @@ static int make_delete(void *user, const struct xv_state *state, json_t *records
                        point->id);
     const struct xv_active_session *pinning = xv_state_pinning(state, point->id_bytes);
     if (pinning != NULL && !xv_session_owner_dead(pinning->owner))
-        return xv_fail(error, XVSA_ERR_BUSY, "repo",
-                       "restore point %s is in use by a %s of '%s'", point->id, pinning->kind,
-                       pinning->key);
+        return xv_fail(error, XVSA_ERR_BUSY, "repo", "restore point %s is in use by a %s of '%s'",
+                       point->id, pinning->kind, pinning->key);
     json_t *end = pinning == NULL ? NULL : xv_session_end_record(pinning->id.bytes, "aborted");
     deleting->with_dead = pinning != NULL;
     if (pinning != NULL && (end == NULL || json_array_append_new(records, end) != 0))

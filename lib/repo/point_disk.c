@@ -13,8 +13,9 @@ struct slot {
     struct xv_baton use; /* held by who uses fetch and opener */
     struct xv_fetch fetch;
     struct xv_frame_opener *opener; /* made when needed */
-    struct xv_location at; /* of the frame that is there, or about to be; guarded by the disk's lock */
-    uint64_t used;         /* likewise */
+    struct xv_location
+        at;        /* of the frame that is there, or about to be; guarded by the disk's lock */
+    uint64_t used; /* likewise */
 };
 
 struct point_disk {
@@ -75,8 +76,9 @@ static int copy_chunk(struct point_disk *disk, struct slot *slot, const struct x
     return 0;
 }
 
-static int read_chunk(struct point_disk *disk, uint64_t chunk, const struct xv_ref *ref, uint32_t from,
-                      uint8_t *out, uint32_t length, const struct xv_call *call, xvsa_error **error)
+static int read_chunk(struct point_disk *disk, uint64_t chunk, const struct xv_ref *ref,
+                      uint32_t from, uint8_t *out, uint32_t length, const struct xv_call *call,
+                      xvsa_error **error)
 {
     uint64_t left = disk->disk.size - chunk * disk->chunk_size;
     uint32_t extent = left < disk->chunk_size ? (uint32_t)left : disk->chunk_size;
@@ -123,8 +125,9 @@ static int read_disk(struct xv_disk *from, uint64_t offset, void *data, size_t l
 {
     struct point_disk *disk = (struct point_disk *)from;
     if (offset > from->size || length > from->size - offset)
-        return xv_fail(error, XVSA_ERR_INVALID, "repo", "%zu bytes at %llu are beyond the disk's end",
-                       length, (unsigned long long)offset);
+        return xv_fail(error, XVSA_ERR_INVALID, "repo",
+                       "%zu bytes at %llu are beyond the disk's end", length,
+                       (unsigned long long)offset);
     struct xv_run *run = malloc(sizeof *run);
     if (run == NULL)
         return xv_fail_memory(error);
@@ -161,8 +164,9 @@ static int find_allocated(struct xv_disk *from, struct xv_extents *ret, const st
     return blame(disk, rc, error);
 }
 
-static int stream(struct xv_disk *from, const struct xv_extents *ranges, struct xv_block_queue *queue,
-                  void *owner, const struct xv_call *call, xvsa_error **error)
+static int stream(struct xv_disk *from, const struct xv_extents *ranges,
+                  struct xv_block_queue *queue, void *owner, const struct xv_call *call,
+                  xvsa_error **error)
 {
     struct point_disk *disk = (struct point_disk *)from;
     struct xv_disk_source source = {.repo = disk->point->repo,
@@ -199,8 +203,8 @@ int xv_point_open_disk(struct xv_point *point, size_t index, const struct xv_cal
                        struct xv_disk **ret, xvsa_error **error)
 {
     if (index >= point->disk_count)
-        return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "restore point %s has no disk %zu", point->id,
-                       index);
+        return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "restore point %s has no disk %zu",
+                       point->id, index);
     int rc = xv_call_check(call, "repo", "opening a disk", error);
     if (rc != 0)
         return rc;
@@ -230,8 +234,9 @@ int xv_point_disk_extents(struct xv_disk *from, uint64_t offset, uint64_t length
 {
     struct point_disk *disk = (struct point_disk *)from;
     if (from->ops != &point_disk_ops || offset > from->size || length > from->size - offset)
-        return xv_fail(error, XVSA_ERR_INVALID, "repo", "%llu bytes at %llu are beyond the disk's end",
-                       (unsigned long long)length, (unsigned long long)offset);
+        return xv_fail(error, XVSA_ERR_INVALID, "repo",
+                       "%llu bytes at %llu are beyond the disk's end", (unsigned long long)length,
+                       (unsigned long long)offset);
     struct xv_run *run = malloc(sizeof *run);
     if (run == NULL)
         return xv_fail_memory(error);

@@ -27,15 +27,17 @@ static int check_options(const struct xv_repo_options *options, bool init, xvsa_
         return xv_fail(error, XVSA_ERR_INVALID, "repo", "compression_level must be from -7 to 19");
     if (!init)
         return 0;
-    if (size != 0 && (size < 1u << XV_CHUNK_LOG2_MIN || size > XV_CHUNK_MAX || (size & (size - 1)) != 0))
+    if (size != 0 &&
+        (size < 1u << XV_CHUNK_LOG2_MIN || size > XV_CHUNK_MAX || (size & (size - 1)) != 0))
         return xv_fail(error, XVSA_ERR_INVALID, "repo",
                        "chunk_size must be a power of two from 64 KiB to 4 MiB");
     if (options->kdf_log_n != 0 && (options->kdf_log_n < 10 || options->kdf_log_n > 22))
         return xv_fail(error, XVSA_ERR_INVALID, "repo", "kdf_log_n must be from 10 to 22");
     bool encrypted = (options->flags & XVSA_REPO_NO_ENCRYPTION) == 0;
     if (encrypted && (options->passphrase == NULL || options->passphrase_size == 0))
-        return xv_fail(error, XVSA_ERR_INVALID, "repo",
-                       "a passphrase is required; a repository without encryption must be asked for");
+        return xv_fail(
+            error, XVSA_ERR_INVALID, "repo",
+            "a passphrase is required; a repository without encryption must be asked for");
     if (!encrypted && options->passphrase_size != 0)
         return xv_fail(error, XVSA_ERR_INVALID, "repo",
                        "a repository without encryption takes no passphrase");
@@ -116,10 +118,11 @@ static int try_lock(struct xv_repo *repo, const char *path, xvsa_error **error)
             return 0;
         if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
             close(fd);
-            return xv_fail(error, XVSA_ERR_BUSY, "repo",
-                           "%s has no conditional writes and another program has repository %s open "
-                           "for writing",
-                           xv_target_url(repo->target), repo->id);
+            return xv_fail(
+                error, XVSA_ERR_BUSY, "repo",
+                "%s has no conditional writes and another program has repository %s open "
+                "for writing",
+                xv_target_url(repo->target), repo->id);
         }
         struct stat ours, named;
         if (fstat(fd, &ours) == 0 && stat(path, &named) == 0 && ours.st_ino == named.st_ino &&
@@ -193,7 +196,8 @@ static int write_key_slot(struct xv_repo *repo, const struct xv_repo_options *op
         slot.kdf = XV_KDF_SCRYPT;
         slot.log_n = (uint8_t)(options->kdf_log_n == 0 ? DEFAULT_KDF_LOG_N : options->kdf_log_n);
     }
-    rc = xv_key_slot_wrap(&slot, name, options->passphrase, options->passphrase_size, master, error);
+    rc =
+        xv_key_slot_wrap(&slot, name, options->passphrase, options->passphrase_size, master, error);
     if (rc == 0) {
         xvsa_buffer piece = {encoded, xv_key_slot_encode(&slot, encoded)};
         rc = xv_target_put(repo->target, name, &piece, 1, 0, call, error);
@@ -229,7 +233,8 @@ static int create(struct xv_repo *repo, const struct xv_repo_options *options,
     config->created_ms = xv_wall_ms();
     while (1u << config->chunk_log2 < chunk_size)
         config->chunk_log2++;
-    config->cipher = (options->flags & XVSA_REPO_NO_ENCRYPTION) != 0 ? XV_CIPHER_NONE : XV_CIPHER_GCM;
+    config->cipher =
+        (options->flags & XVSA_REPO_NO_ENCRYPTION) != 0 ? XV_CIPHER_NONE : XV_CIPHER_GCM;
     config->pack_target = XV_PACK_TARGET;
     config->frame_target = chunk_size > XV_FRAME_TARGET ? chunk_size : XV_FRAME_TARGET;
     int rc = xv_random(config->repo_id, sizeof config->repo_id, error);
@@ -299,14 +304,16 @@ static int try_slot(struct xv_repo *repo, const char *name, const struct xv_repo
         return rc;
     rc = xv_key_slot_decode(data, (size_t)length, name, &slot, error);
     if (rc == 0 && memcmp(slot.repo_id, repo->config.repo_id, XV_HANDLE_BYTES) != 0)
-        rc = xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "'%s' is a key of another repository", name);
+        rc =
+            xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "'%s' is a key of another repository", name);
     bool clear = rc == 0 && slot.kdf == XV_KDF_CLEAR;
     /* Who brings a passphrase expects encryption: a repository without it may have been put in the
      * place of the right one. */
     if (clear && (options->passphrase_size != 0 || repo->config.cipher != XV_CIPHER_NONE))
-        rc = xv_fail(error, XVSA_ERR_AUTH, "repo",
-                     "the repository has a key without a passphrase: it is not encrypted, or not the "
-                     "one you think");
+        rc = xv_fail(
+            error, XVSA_ERR_AUTH, "repo",
+            "the repository has a key without a passphrase: it is not encrypted, or not the "
+            "one you think");
     if (rc == 0)
         rc = xv_key_slot_unwrap(&slot, name, options->passphrase, options->passphrase_size, master,
                                 error);

@@ -29,9 +29,11 @@ struct xv_repo_options {
 
 /* Both keep a reference on target. */
 int xv_repo_init(struct xv_target *target, const struct xv_repo_options *options,
-                 const struct xv_call *call, struct xv_repo **ret, xvsa_error **error) XV_MUST_CHECK;
+                 const struct xv_call *call, struct xv_repo **ret,
+                 xvsa_error **error) XV_MUST_CHECK;
 int xv_repo_open(struct xv_target *target, const struct xv_repo_options *options,
-                 const struct xv_call *call, struct xv_repo **ret, xvsa_error **error) XV_MUST_CHECK;
+                 const struct xv_call *call, struct xv_repo **ret,
+                 xvsa_error **error) XV_MUST_CHECK;
 struct xv_repo *xv_repo_ref(struct xv_repo *repo);
 void xv_repo_unref(struct xv_repo *repo);
 const char *xv_repo_id(const struct xv_repo *repo); /* 32 hex digits */
@@ -55,8 +57,8 @@ struct xv_point_disk {
 
 /* Summaries of the committed points from the journal and the point objects, oldest first: the JSON
  * document "points". vm: uuid or name, NULL for all. The journal is read anew. */
-int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_call *call, char **ret,
-                        xvsa_error **error) XV_MUST_CHECK;
+int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_call *call,
+                        char **ret, xvsa_error **error) XV_MUST_CHECK;
 /* By id, by a beginning of it of 6 digits or more, or "latest:<vm uuid or name>". */
 int xv_repo_find_point(struct xv_repo *repo, const char *id, const struct xv_call *call,
                        struct xv_point **ret, xvsa_error **error) XV_MUST_CHECK;
@@ -91,11 +93,12 @@ int xv_point_disk_extents(struct xv_disk *disk, uint64_t offset, uint64_t length
 struct xv_session;
 
 struct xv_session_options {
-    const char *job_key;     /* what is fenced: sessions of one key never overlap ("<pool>/<vm>") */
-    uint64_t token;          /* grows with every attempt; an older one's work is void. 0: one more than
+    const char *job_key; /* what is fenced: sessions of one key never overlap ("<pool>/<vm>") */
+    uint64_t token;      /* grows with every attempt; an older one's work is void. 0: one more than
                                 the highest that the journal knows for the key */
-    struct xv_point *base;   /* pinned: it cannot be deleted while the session is active; NULL: none */
-    uint32_t kind;           /* XV_SESSION_* */
+    struct xv_point
+        *base;     /* pinned: it cannot be deleted while the session is active; NULL: none */
+    uint32_t kind; /* XV_SESSION_* */
 };
 
 #define XV_SESSION_BACKUP      0
@@ -114,13 +117,13 @@ struct xv_point *xv_session_base(const struct xv_session *session);
 struct xv_disk_writer;
 
 struct xv_store_stats {
-    uint64_t bytes_read;    /* given to xv_packer_put */
-    uint64_t bytes_kept;    /* taken over from the base without reading */
-    uint64_t bytes_zero;    /* of bytes_read, found to be zeros */
-    uint64_t bytes_same;    /* of bytes_read, equal to the base at the same place */
-    uint64_t bytes_known;   /* of bytes_read, found elsewhere in the repository */
-    uint64_t bytes_new;     /* of bytes_read, stored */
-    uint64_t bytes_stored;  /* after compression and sealing */
+    uint64_t bytes_read;   /* given to xv_packer_put */
+    uint64_t bytes_kept;   /* taken over from the base without reading */
+    uint64_t bytes_zero;   /* of bytes_read, found to be zeros */
+    uint64_t bytes_same;   /* of bytes_read, equal to the base at the same place */
+    uint64_t bytes_known;  /* of bytes_read, found elsewhere in the repository */
+    uint64_t bytes_new;    /* of bytes_read, stored */
+    uint64_t bytes_stored; /* after compression and sealing */
 };
 
 /* Begins a disk of size bytes. base_index is the disk in the session's base point whose chunks serve
@@ -146,7 +149,8 @@ void xv_disk_writer_free(struct xv_disk_writer *writer); /* abandons an unfinish
 /* One thread's compressor and sealer. Chunks of several disks may go through it. */
 struct xv_packer;
 
-int xv_packer_new(struct xv_session *session, struct xv_packer **ret, xvsa_error **error) XV_MUST_CHECK;
+int xv_packer_new(struct xv_session *session, struct xv_packer **ret,
+                  xvsa_error **error) XV_MUST_CHECK;
 /* Deals with whole chunks (the last one may be short): zero test, id, comparison with the base, lookup,
  * and storing of what is new. offset is a multiple of the chunk size. data is not kept. */
 int xv_packer_put(struct xv_packer *packer, struct xv_disk_writer *writer, uint64_t offset,
@@ -162,7 +166,7 @@ struct xv_point_facts {
     const char *vm_name;
     const char *pool_uuid;
     const char *job_id;
-    int64_t taken_ms; /* instant of the snapshot */
+    int64_t taken_ms;     /* instant of the snapshot */
     const char *metadata; /* JSON text */
 };
 
@@ -189,8 +193,8 @@ struct xv_verify_fault {
 };
 
 struct xv_verify_options {
-    const char *point; /* id; NULL: the whole repository */
-    bool quick;        /* objects present and of the right size, trees and points readable; data unread */
+    const char *point; /* as xv_repo_find_point takes it; NULL: the whole repository */
+    bool quick; /* objects present and of the right size, trees and points readable; data unread */
     /* Called from the verifying thread. */
     void (*fault)(void *user, const struct xv_verify_fault *fault);
     void (*progress)(void *user, uint64_t bytes_done, uint64_t bytes_total);

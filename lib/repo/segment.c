@@ -152,8 +152,8 @@ static int seal_blocks(struct making *making, const struct xv_segment_entry *ent
             put_entry(entry, table_add(table, entry), plain + i * XV_SEGMENT_ENTRY);
             filter_add(filter, making->filter_blocks, entry->ref.id);
         }
-        int rc = seal_part(making, b, plain, sizeof plain, blocks + (size_t)b * XV_SEGMENT_BLOCK,
-                           error);
+        int rc =
+            seal_part(making, b, plain, sizeof plain, blocks + (size_t)b * XV_SEGMENT_BLOCK, error);
         if (rc != 0)
             return rc;
     }
@@ -218,7 +218,8 @@ int xv_segment_encode(const struct xv_crypt *crypt, const uint8_t *id,
                       size_t *ret_length, uint32_t *ret_head, xvsa_error **error)
 {
     if (count == 0 || count > XV_SEGMENT_ENTRIES_MAX)
-        return xv_fail(error, XVSA_ERR_LIMIT, "repo", "an index segment cannot have %u entries", count);
+        return xv_fail(error, XVSA_ERR_LIMIT, "repo", "an index segment cannot have %u entries",
+                       count);
     char name[XV_NAME_BYTES];
     xv_handle_name("ix", id, name);
     struct making making = {.crypt = crypt, .name = name};
@@ -263,8 +264,8 @@ static int decode_counts(const uint8_t *data, size_t length, struct xv_segment *
     uint64_t least = (uint64_t)segment->packs * PACK_BYTES +
                      (uint64_t)segment->blocks * FENCE_BYTES + 4 + FILTER_BLOCK + XV_TAG_BYTES;
     uint64_t head = XV_HEADER_BYTES + FIXED + sealed;
-    if (segment->entries == 0 || segment->entries > XV_SEGMENT_ENTRIES_MAX ||
-        segment->packs == 0 || segment->packs > segment->entries ||
+    if (segment->entries == 0 || segment->entries > XV_SEGMENT_ENTRIES_MAX || segment->packs == 0 ||
+        segment->packs > segment->entries ||
         segment->blocks != (segment->entries + XV_SEGMENT_PER_BLOCK - 1) / XV_SEGMENT_PER_BLOCK ||
         sealed < least || head > length ||
         header.body_length != FIXED + sealed + (uint64_t)segment->blocks * XV_SEGMENT_BLOCK)
@@ -320,9 +321,8 @@ int xv_segment_decode(const struct xv_crypt *crypt, const uint8_t *id, const uin
     if (rc == 0) {
         uint8_t nonce[XV_NONCE_BYTES];
         make_nonce(META_NONCE, nonce);
-        struct xv_piece bound[] = {{data, BOUND},
-                                   {segment.name, strlen(segment.name)},
-                                   {data + XV_HEADER_BYTES, FIXED}};
+        struct xv_piece bound[] = {
+            {data, BOUND}, {segment.name, strlen(segment.name)}, {data + XV_HEADER_BYTES, FIXED}};
         rc = xv_unseal(tool, segment.key, nonce, bound, 3, data + XV_HEADER_BYTES + FIXED, sealed,
                        meta, error);
         if (rc != 0)

@@ -8,10 +8,10 @@
 
 #include "repo/object.h"
 
-#define XV_SEGMENT_BLOCK        4096u
-#define XV_SEGMENT_ENTRY        48u
-#define XV_SEGMENT_PER_BLOCK    85u
-#define XV_SEGMENT_ENTRIES_MAX  (1u << 20)
+#define XV_SEGMENT_BLOCK       4096u
+#define XV_SEGMENT_ENTRY       48u
+#define XV_SEGMENT_PER_BLOCK   85u
+#define XV_SEGMENT_ENTRIES_MAX (1u << 20)
 
 struct xv_segment_entry {
     struct xv_ref ref;

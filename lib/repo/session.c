@@ -83,17 +83,16 @@ static int make_begin(void *user, const struct xv_state *state, json_t *records,
     if (session->token == 0)
         session->token = highest + 1;
     if (session->token <= highest || session->token > INT64_MAX)
-        return xv_fail(error, XVSA_ERR_FENCED, "repo",
-                       "session %llu of '%s' comes after session %llu",
-                       (unsigned long long)session->token, session->job_key,
-                       (unsigned long long)highest);
+        return xv_fail(
+            error, XVSA_ERR_FENCED, "repo", "session %llu of '%s' comes after session %llu",
+            (unsigned long long)session->token, session->job_key, (unsigned long long)highest);
     xv_session_owner(owner, sizeof owner);
     json_t *pins = json_array();
     if (pins != NULL && beginning->options->base != NULL)
         json_array_append_new(pins, xv_json_handle(beginning->options->base->id_bytes));
     json_t *record =
-        json_pack("{s:i, s:i, s:o, s:s, s:s, s:I, s:s, s:o}", "type", XV_RECORD_SESSION_BEGIN, "flags",
-                  XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session->id), "kind",
+        json_pack("{s:i, s:i, s:o, s:s, s:s, s:I, s:s, s:o}", "type", XV_RECORD_SESSION_BEGIN,
+                  "flags", XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session->id), "kind",
                   kinds[session->kind], "key", session->job_key, "token",
                   (json_int_t)session->token, "owner", owner, "pins", pins);
     if (record == NULL || json_array_append_new(records, record) != 0)
@@ -109,8 +108,7 @@ static int append_begin(struct xv_session *session, const struct xv_session_opti
     int rc = xv_journal_append(session->repo, make_begin, &beginning, call, &accepted, error);
     if (rc != 0)
         return rc;
-    const struct xv_active_session *active =
-        xv_state_session(&session->repo->state, session->id);
+    const struct xv_active_session *active = xv_state_session(&session->repo->state, session->id);
     if (active == NULL)
         rc = xv_fail(error, XVSA_ERR_FENCED, "repo", "a newer session of '%s' took over",
                      session->job_key);
@@ -209,9 +207,9 @@ static int make_index_add(void *user, const struct xv_state *state, json_t *reco
     int rc = check_active(adding->session, state, error);
     if (rc != 0)
         return rc;
-    json_t *record = json_pack("{s:i, s:i, s:o, s:O}", "type", XV_RECORD_INDEX_ADD, "flags", 0,
-                               "session", xv_json_handle(adding->session->id), "segments",
-                               adding->segments);
+    json_t *record =
+        json_pack("{s:i, s:i, s:o, s:O}", "type", XV_RECORD_INDEX_ADD, "flags", 0, "session",
+                  xv_json_handle(adding->session->id), "segments", adding->segments);
     if (record == NULL || json_array_append_new(records, record) != 0)
         return xv_fail_memory(error);
     return 0;
@@ -219,7 +217,8 @@ static int make_index_add(void *user, const struct xv_state *state, json_t *reco
 
 /* Writes one segment of what has none yet; *ret_count tells how many entries went into it. */
 static int write_segment(struct xv_session *session, uint32_t skip, uint32_t limit,
-                         json_t *segments, uint32_t *ret_count, const struct xv_call *call, xvsa_error **error)
+                         json_t *segments, uint32_t *ret_count, const struct xv_call *call,
+                         xvsa_error **error)
 {
     struct xv_segment_entry *entries = NULL;
     uint8_t id[XV_HANDLE_BYTES];
@@ -242,9 +241,9 @@ static int write_segment(struct xv_session *session, uint32_t skip, uint32_t lim
     free(data);
     if (rc != 0)
         return rc;
-    json_t *fact = json_pack("{s:o, s:I, s:I, s:I}", "id", xv_json_handle(id), "length",
-                             (json_int_t)length, "head", (json_int_t)head, "entries",
-                             (json_int_t)*ret_count);
+    json_t *fact =
+        json_pack("{s:o, s:I, s:I, s:I}", "id", xv_json_handle(id), "length", (json_int_t)length,
+                  "head", (json_int_t)head, "entries", (json_int_t)*ret_count);
     if (fact == NULL || json_array_append_new(segments, fact) != 0)
         return xv_fail_memory(error);
     return 0;
@@ -301,7 +300,8 @@ static int make_checkpoint(struct xv_session *session, const struct xv_call *cal
     return rc;
 }
 
-int xv_session_checkpoint(struct xv_session *session, const struct xv_call *call, xvsa_error **error)
+int xv_session_checkpoint(struct xv_session *session, const struct xv_call *call,
+                          xvsa_error **error)
 {
     int rc = xv_baton_take(&session->checkpoint, call, error);
     if (rc != 0)
@@ -326,7 +326,8 @@ static int make_end(void *user, const struct xv_state *state, json_t *records, x
 json_t *xv_session_end_record(const uint8_t *session, const char *outcome)
 {
     return json_pack("{s:i, s:i, s:o, s:s}", "type", XV_RECORD_SESSION_END, "flags",
-                     XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session), "outcome", outcome);
+                     XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session), "outcome",
+                     outcome);
 }
 
 int xv_session_abort(struct xv_session *session, const struct xv_call *call, xvsa_error **error)

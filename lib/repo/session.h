@@ -19,8 +19,8 @@ struct xv_known {
     struct xv_segment_entry *entries;
     uint32_t count;
     uint32_t capacity;
-    uint32_t indexed; /* how many of them index segments have */
-    uint32_t *slots;  /* open addressing by id: place in entries plus one; 0: empty */
+    uint32_t indexed;    /* how many of them index segments have */
+    uint32_t *slots;     /* open addressing by id: place in entries plus one; 0: empty */
     uint32_t slot_count; /* a power of two */
 };
 
@@ -31,8 +31,9 @@ int xv_known_add(struct xv_known *known, const struct xv_segment_entry *entries,
 bool xv_known_find(struct xv_known *known, const uint8_t *id, struct xv_ref *ret);
 uint32_t xv_known_count(struct xv_known *known);
 /* Copies entries that no segment has yet: at most limit, skip of them left out. */
-int xv_known_unindexed(struct xv_known *known, uint32_t skip, uint32_t limit, struct xv_segment_entry **ret,
-                       uint32_t *ret_count, xvsa_error **error) XV_MUST_CHECK;
+int xv_known_unindexed(struct xv_known *known, uint32_t skip, uint32_t limit,
+                       struct xv_segment_entry **ret, uint32_t *ret_count,
+                       xvsa_error **error) XV_MUST_CHECK;
 /* The next count entries are in a segment now. */
 void xv_known_indexed(struct xv_known *known, uint32_t count);
 /* Forgets what segments have. */
@@ -43,13 +44,13 @@ struct xv_session {
     uint8_t id[XV_HANDLE_BYTES];
     char *job_key;
     uint64_t token;
-    uint32_t kind; /* XV_SESSION_* */
+    uint32_t kind;         /* XV_SESSION_* */
     struct xv_point *base; /* NULL: none */
     struct xv_pack_writer *data;
     struct xv_pack_writer *nodes;
     struct xv_known known;
-    struct xv_baton checkpoint; /* held by who makes one */
-    pthread_mutex_t lock; /* guards what follows */
+    struct xv_baton checkpoint;   /* held by who makes one */
+    pthread_mutex_t lock;         /* guards what follows */
     struct xv_disk_writer *disks; /* in the order they were added, newest first */
     uint32_t disk_count;
     bool ended;

@@ -70,7 +70,8 @@ static void *grow(void *array, size_t count, size_t size)
 static size_t find_session(const struct xv_state *state, const uint8_t *id)
 {
     size_t i = 0;
-    while (i < state->session_count && memcmp(state->sessions[i].id.bytes, id, XV_HANDLE_BYTES) != 0)
+    while (i < state->session_count &&
+           memcmp(state->sessions[i].id.bytes, id, XV_HANDLE_BYTES) != 0)
         i++;
     return i;
 }
@@ -219,7 +220,8 @@ static int apply_index_add(struct xv_state *state, const json_t *record)
     const json_t *segments = json_object_get(record, "segments");
     size_t i;
     const json_t *segment;
-    json_array_foreach((json_t *)segments, i, segment) {
+    json_array_foreach((json_t *)segments, i, segment)
+    {
         struct xv_segment_fact fact;
         uint64_t head, entries;
         if (xv_json_hex(segment, "id", fact.id.bytes, XV_HANDLE_BYTES) != 0 ||

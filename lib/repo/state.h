@@ -61,7 +61,7 @@ struct xv_segment_fact {
 };
 
 struct xv_state {
-    uint64_t tail; /* position of the last entry; 0: none */
+    uint64_t tail;      /* position of the last entry; 0: none */
     uint8_t digest[32]; /* SHA-256 of the object that holds it; zeros for none */
     bool write_blocked; /* a record of a newer version forbids writing */
     bool read_blocked;
@@ -86,7 +86,8 @@ int xv_state_apply(struct xv_state *state, const json_t *entry, const char *obje
 const struct xv_active_session *xv_state_session(const struct xv_state *state, const uint8_t *id);
 const struct xv_point_summary *xv_state_point(const struct xv_state *state, const uint8_t *id);
 /* An active session that pins the point, or NULL. */
-const struct xv_active_session *xv_state_pinning(const struct xv_state *state, const uint8_t *point);
+const struct xv_active_session *xv_state_pinning(const struct xv_state *state,
+                                                 const uint8_t *point);
 uint64_t xv_state_token(const struct xv_state *state, const char *key);
 
 /* Reads a member that holds 2 * length hex digits; -1 when it does not. */

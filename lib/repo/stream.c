@@ -66,8 +66,9 @@ static int take(struct filler *filler, uint64_t offset, xvsa_error **error)
     filler->block = xv_block_queue_take(stream->queue, stream->call);
     if (filler->block == NULL) {
         int rc = xv_call_check(stream->call, "repo", "waiting for a free block", error);
-        return rc != 0 ? rc
-                       : xv_fail(error, XVSA_ERR_CANCELLED, "repo", "whoever took the blocks stopped");
+        return rc != 0
+                   ? rc
+                   : xv_fail(error, XVSA_ERR_CANCELLED, "repo", "whoever took the blocks stopped");
     }
     filler->block->owner = stream->owner;
     filler->block->offset = offset;
@@ -228,7 +229,8 @@ static int stream_range(struct stream *stream, struct filler *fillers, uint32_t 
     uint64_t end = range->offset + range->length;
     uint64_t last = xv_disk_chunks(end, stream->chunk_size);
     bool more;
-    xv_run_begin(run, stream->source->tree, xv_disk_chunks(stream->source->size, stream->chunk_size),
+    xv_run_begin(run, stream->source->tree,
+                 xv_disk_chunks(stream->source->size, stream->chunk_size),
                  range->offset / stream->chunk_size);
     int rc = xv_run_next(run, last, &more, stream->call, error);
     while (rc == 0 && more) {

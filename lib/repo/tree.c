@@ -105,7 +105,8 @@ static int load(struct xv_tree *tree, const struct xv_ref *ref, unsigned level, 
     int rc = xv_baton_take(&tree->fetching, call, error);
     if (rc != 0)
         return rc;
-    rc = xv_fetch_ref(tree->repo, tree->opener, true, ref, &tree->fetch, &data, &length, call, error);
+    rc = xv_fetch_ref(tree->repo, tree->opener, true, ref, &tree->fetch, &data, &length, call,
+                      error);
     if (rc == 0)
         rc = xv_node_decode(data, length, tree->fetch.object, ret, error);
     if (rc == 0 && ret->level != level)
@@ -177,8 +178,8 @@ static int find_leaf(struct xv_run *run, uint64_t chunk, unsigned *ret_level, ui
     run->have_leaf = false;
     for (unsigned level = run->tree->root.level;; level--) {
         struct xv_ref ref;
-        int rc = xv_tree_entry(run->tree, level, chunk / xv_node_span(level + 1), ret_kind, &ref, call,
-                               error);
+        int rc = xv_tree_entry(run->tree, level, chunk / xv_node_span(level + 1), ret_kind, &ref,
+                               call, error);
         *ret_level = level;
         if (rc != 0 || *ret_kind != XV_KIND_DATA)
             return rc;

@@ -9,8 +9,8 @@
 
 #include "repo/key.h"
 
-void xv_verify_tell(struct xv_verify *verify, const char *object, const char *point, const char *disk,
-                    const char *message)
+void xv_verify_tell(struct xv_verify *verify, const char *object, const char *point,
+                    const char *disk, const char *message)
 {
     struct xv_verify_fault fault = {object, point, disk, message};
     verify->result.faults++;
@@ -37,7 +37,8 @@ int xv_verify_note(struct xv_verify *verify, int rc, xvsa_error *e, const char *
 static int read_object(struct xv_verify *verify, const char *name, uint64_t limit, uint8_t **data,
                        uint64_t *length, xvsa_error **error)
 {
-    int rc = xv_target_get_all(verify->repo->target, name, limit, data, length, verify->call, error);
+    int rc =
+        xv_target_get_all(verify->repo->target, name, limit, data, length, verify->call, error);
     if (rc == 0) {
         verify->result.objects++;
         verify->result.bytes += *length;
@@ -67,7 +68,8 @@ static int32_t collect_name(void *sink, const char *name, const xvsa_object_info
     return text == NULL || json_array_append_new(sink, text) != 0 ? XVSA_ERR_MEMORY : 0;
 }
 
-static int list_names(struct xv_verify *verify, const char *prefix, json_t **ret, xvsa_error **error)
+static int list_names(struct xv_verify *verify, const char *prefix, json_t **ret,
+                      xvsa_error **error)
 {
     json_t *names = json_array();
     if (names == NULL)
@@ -103,7 +105,8 @@ static int check_key_slots(struct xv_verify *verify, xvsa_error **error)
     int rc = list_names(verify, "key/", &names, error);
     size_t i;
     json_t *name;
-    json_array_foreach(names, i, name) {
+    json_array_foreach(names, i, name)
+    {
         if (rc == 0)
             rc = check_key_slot(verify, json_string_value(name), error);
     }
@@ -146,7 +149,8 @@ static int check_journal(struct xv_verify *verify, xvsa_error **error)
     xvsa_error *e = NULL;
     if (rc == 0 && strcmp(last, beyond) >= 0 &&
         xv_target_stat(verify->repo->target, name, &length, verify->call, &e) == XVSA_ERR_NOT_FOUND)
-        xv_verify_tell(verify, name, NULL, NULL, "a journal entry is missing: later ones are there");
+        xv_verify_tell(verify, name, NULL, NULL,
+                       "a journal entry is missing: later ones are there");
     xvsa_error_unref(e);
     json_decref(names);
     return rc;
@@ -176,8 +180,8 @@ static int check_blocks(struct xv_verify *verify, const struct xv_segment *segme
     struct xv_crypt_tool *tool = NULL;
     int rc = xv_crypt_tool_new(verify->repo->crypt, &tool, error);
     for (uint32_t b = 0; rc == 0 && b < segment->blocks; b++) {
-        rc = xv_segment_open_block(tool, segment, b,
-                                   data + segment->head + (size_t)b * XV_SEGMENT_BLOCK, block, error);
+        rc = xv_segment_open_block(
+            tool, segment, b, data + segment->head + (size_t)b * XV_SEGMENT_BLOCK, block, error);
         for (uint32_t i = 0; rc == 0 && i < xv_segment_block_entries(segment, b); i++) {
             struct xv_segment_entry entry;
             rc = xv_segment_entry_at(segment, block, i, &entry, error);
@@ -205,7 +209,8 @@ static int read_segment(struct xv_verify *verify, const struct xv_segment_fact *
     if (rc == 0 && length != fact->length)
         rc = xv_fault(error, name, "its size is not the one that the journal names");
     if (rc == 0)
-        rc = xv_segment_decode(verify->repo->crypt, fact->id.bytes, data, (size_t)length, ret, error);
+        rc = xv_segment_decode(verify->repo->crypt, fact->id.bytes, data, (size_t)length, ret,
+                               error);
     if (rc == 0) {
         rc = check_blocks(verify, ret, data, error);
         if (rc != 0)
@@ -243,8 +248,8 @@ static int check_segment(struct xv_verify *verify, const struct xv_segment_fact 
 }
 
 /* Goes through the disks of a point. */
-static int check_point(struct xv_verify *verify, const struct xv_point_summary *summary, bool collect,
-                       xvsa_error **error)
+static int check_point(struct xv_verify *verify, const struct xv_point_summary *summary,
+                       bool collect, xvsa_error **error)
 {
     struct xv_point *point = NULL;
     xvsa_error *e = NULL;
@@ -268,27 +273,28 @@ static int check_point(struct xv_verify *verify, const struct xv_point_summary *
     return rc;
 }
 
-/* Does options->point ask for it? */
-static bool is_asked(const struct xv_verify *verify, const struct xv_point_summary *summary)
+/* Finds what options->point stands for. A damaged journal may hide it: that is a fault already. */
+static int choose_point(struct xv_verify *verify, xvsa_error **error)
 {
-    char id[2 * XV_HANDLE_BYTES + 1];
-    xv_hex_encode(summary->id.bytes, XV_HANDLE_BYTES, id);
-    return verify->options->point == NULL || strcmp(verify->options->point, id) == 0;
+    xvsa_error *e = NULL;
+    int rc = xv_point_choose(&verify->state, verify->options->point, &verify->chosen, &e);
+    if (rc == XVSA_ERR_NOT_FOUND && verify->result.faults > 0)
+        rc = 0;
+    if (rc != 0 && error != NULL)
+        *error = e;
+    else
+        xvsa_error_unref(e);
+    return rc;
 }
 
 static int check_points(struct xv_verify *verify, bool collect, xvsa_error **error)
 {
-    bool any = verify->options->point == NULL;
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < verify->state.point_count; i++) {
-        if (is_asked(verify, &verify->state.points[i])) {
-            any = true;
-            rc = check_point(verify, &verify->state.points[i], collect, error);
-        }
+        const struct xv_point_summary *summary = &verify->state.points[i];
+        if (verify->options->point == NULL || summary == verify->chosen)
+            rc = check_point(verify, summary, collect, error);
     }
-    if (rc == 0 && !any && verify->result.faults == 0)
-        return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "there is no restore point '%s'",
-                       verify->options->point);
     return rc;
 }
 
@@ -311,7 +317,8 @@ static int choose_packs(struct xv_verify *verify, xvsa_error **error)
         return rc;
     qsort(verify->wanted, verify->wanted_count, sizeof *verify->wanted, compare_wanted);
     for (size_t i = 0; rc == 0 && i < verify->wanted_count; i++) {
-        if (i == 0 || memcmp(verify->wanted[i].pack, verify->wanted[i - 1].pack, XV_HANDLE_BYTES) != 0)
+        if (i == 0 ||
+            memcmp(verify->wanted[i].pack, verify->wanted[i - 1].pack, XV_HANDLE_BYTES) != 0)
             rc = add_pack(verify, verify->wanted[i].pack, false, error);
     }
     return rc;
@@ -345,6 +352,8 @@ static int run(struct xv_verify *verify, xvsa_error **error)
         rc = check_journal(verify, error);
     for (size_t i = 0; rc == 0 && i < verify->state.segment_count; i++)
         rc = check_segment(verify, &verify->state.segments[i], error);
+    if (rc == 0 && verify->options->point != NULL)
+        rc = choose_point(verify, error);
     if (rc == 0 && verify->options->point != NULL)
         rc = choose_packs(verify, error);
     drop_doubles(verify);

@@ -42,7 +42,8 @@ struct xv_verify {
     const struct xv_verify_options *options;
     const struct xv_call *call;
     struct xv_verify_result result;
-    struct xv_state state; /* replayed anew */
+    struct xv_state state;                 /* replayed anew */
+    const struct xv_point_summary *chosen; /* what options->point stands for; in state */
     struct xv_pack_task *packs;
     size_t pack_count;
     struct xv_wanted *wanted; /* sorted; only with options->point */
@@ -60,14 +61,15 @@ struct xv_verify {
     struct xv_fetch fetch;
     struct xv_cached_pack *cached; /* XV_CACHED_PACKS */
     uint64_t clock;
-    uint64_t *clean; /* beginnings of ids of nodes whose subtrees are sound: open addressing, 0 empty */
+    uint64_t
+        *clean; /* beginnings of ids of nodes whose subtrees are sound: open addressing, 0 empty */
     size_t clean_count;
     size_t clean_slots;
 };
 
 /* Calls the embedder. point and disk may be NULL. */
-void xv_verify_tell(struct xv_verify *verify, const char *object, const char *point, const char *disk,
-                    const char *message);
+void xv_verify_tell(struct xv_verify *verify, const char *object, const char *point,
+                    const char *disk, const char *message);
 /* Turns an error that means damage into a fault and returns 0; hands others on. */
 int xv_verify_note(struct xv_verify *verify, int rc, xvsa_error *e, const char *object,
                    const char *point, const char *disk, xvsa_error **error);
@@ -81,7 +83,8 @@ void xv_verify_tell_rest(struct xv_verify *verify);
 /* verify_tree.c */
 /* Goes through a disk. collect: notes the frames that are wanted, and tells nothing. */
 int xv_verify_disk(struct xv_verify *verify, const struct xv_point *point,
-                   const struct xv_stored_disk *disk, bool collect, xvsa_error **error) XV_MUST_CHECK;
+                   const struct xv_stored_disk *disk, bool collect,
+                   xvsa_error **error) XV_MUST_CHECK;
 void xv_verify_tree_free(struct xv_verify *verify);
 
 #endif

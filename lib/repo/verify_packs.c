@@ -12,7 +12,7 @@
 struct checker {
     struct xv_verify *verify;
     struct xv_frame_opener *opener;
-    uint8_t *raw; /* XV_FRAME_RAW_MAX bytes */
+    uint8_t *raw;  /* XV_FRAME_RAW_MAX bytes */
     uint8_t *data; /* of a frame, when packs are not read whole */
     size_t data_capacity;
     pthread_t thread;
@@ -117,14 +117,15 @@ static int check_whole(struct checker *checker, const struct xv_pack_task *task,
     uint32_t length = 0;
     struct xv_pack_index index = {0};
     xvsa_error *e = NULL;
-    int rc = xv_target_get_all(verify->repo->target, name, XV_OBJECT_MAX, &data, &size, verify->call,
-                               &e);
+    int rc = xv_target_get_all(verify->repo->target, name, XV_OBJECT_MAX, &data, &size,
+                               verify->call, &e);
     if (rc == 0 && size < XV_PACK_HEAD_BYTES + XV_PACK_TAIL_BYTES)
         rc = xv_fault(&e, name, "it is only %llu bytes long", (unsigned long long)size);
     if (rc == 0)
         rc = xv_pack_head_check(verify->repo->crypt, task->nodes, name, data, size, &e);
     if (rc == 0)
-        rc = xv_pack_tail_decode(name, data + size - XV_PACK_TAIL_BYTES, size, &offset, &length, &e);
+        rc =
+            xv_pack_tail_decode(name, data + size - XV_PACK_TAIL_BYTES, size, &offset, &length, &e);
     if (rc == 0 && (table = malloc(length)) == NULL)
         rc = xv_fail_memory(&e);
     if (rc == 0) {
@@ -266,11 +267,11 @@ static int measure(struct xv_verify *verify, xvsa_error **error)
     if (verify->options->progress == NULL || verify->options->quick ||
         verify->options->point != NULL)
         return 0;
-    int rc = xv_target_list(verify->repo->target, "p/", add_size, &verify->bytes_total, verify->call,
-                            error);
+    int rc = xv_target_list(verify->repo->target, "p/", add_size, &verify->bytes_total,
+                            verify->call, error);
     if (rc == 0)
-        rc = xv_target_list(verify->repo->target, "n/", add_size, &verify->bytes_total, verify->call,
-                            error);
+        rc = xv_target_list(verify->repo->target, "n/", add_size, &verify->bytes_total,
+                            verify->call, error);
     return rc;
 }
 
@@ -296,8 +297,8 @@ int xv_verify_packs(struct xv_verify *verify, xvsa_error **error)
                  : xv_frame_opener_new(verify->repo->crypt, &checkers[i].opener, error);
     }
     if (rc == 0) {
-        while (started < threads &&
-               pthread_create(&checkers[started].thread, NULL, run_checker, &checkers[started]) == 0)
+        while (started < threads && pthread_create(&checkers[started].thread, NULL, run_checker,
+                                                   &checkers[started]) == 0)
             started++;
         run_calling(&checkers[0]);
         for (uint32_t i = 1; i < started; i++)

@@ -68,8 +68,8 @@ static int mark_clean(struct xv_verify *verify, const uint8_t *id, xvsa_error **
 }
 
 /* The table of a pack, kept for a while. */
-static int pack_index(struct xv_verify *verify, const uint8_t *pack, const struct xv_pack_index **ret,
-                      xvsa_error **error)
+static int pack_index(struct xv_verify *verify, const uint8_t *pack,
+                      const struct xv_pack_index **ret, xvsa_error **error)
 {
     if (verify->cached == NULL)
         verify->cached = calloc(XV_CACHED_PACKS, sizeof *verify->cached);
@@ -133,8 +133,8 @@ static int check_chunk(struct xv_verify *verify, const struct xv_ref *ref, uint3
         bool found = false;
         int again = xv_index_sync(verify->repo->index, verify->call, NULL);
         if (again == 0)
-            again = xv_index_find(verify->repo->index, xv_frame_opener_tool(verify->opener), ref->id,
-                                  &found, &entry, verify->call, NULL);
+            again = xv_index_find(verify->repo->index, xv_frame_opener_tool(verify->opener),
+                                  ref->id, &found, &entry, verify->call, NULL);
         if (again == 0 && found && !entry.node &&
             memcmp(entry.ref.at.pack, ref->at.pack, XV_HANDLE_BYTES) != 0 &&
             check_place(verify, ref->id, &entry.ref.at, extent, NULL) == 0) {
@@ -181,7 +181,8 @@ static int tell(struct walk *walk, int rc, xvsa_error *e, const struct xv_locati
     }
     walk->told = *at;
     walk->have_told = true;
-    return xv_verify_note(walk->verify, rc, e, object, walk->point->id, walk->disk->facts.key, error);
+    return xv_verify_note(walk->verify, rc, e, object, walk->point->id, walk->disk->facts.key,
+                          error);
 }
 
 static int walk_leaf(struct walk *walk, const struct xv_node *leaf, uint64_t index, bool *ret_sound,

@@ -39,7 +39,8 @@ static int open_base(struct xv_disk_writer *writer, int base_index, xvsa_error *
     if (base_index < 0)
         return 0;
     if (base == NULL || (size_t)base_index >= base->disk_count)
-        return xv_fail(error, XVSA_ERR_INVALID, "repo", "the session's base has no disk %d", base_index);
+        return xv_fail(error, XVSA_ERR_INVALID, "repo", "the session's base has no disk %d",
+                       base_index);
     const struct xv_stored_disk *disk = &base->disks[base_index];
     writer->base_root = disk->root;
     writer->base_size = disk->facts.size;
@@ -197,8 +198,8 @@ int xv_disk_writer_matches_base(struct xv_disk_writer *writer, uint64_t offset, 
             rc = xv_tree_node(writer->base, 0, chunk / XV_FAN, leaf, call, error);
         have = chunk / XV_FAN;
         if (rc == 0)
-            rc = compare_chunk(writer, tool, leaf, chunk, (const uint8_t *)data + done, piece, &same,
-                               error);
+            rc = compare_chunk(writer, tool, leaf, chunk, (const uint8_t *)data + done, piece,
+                               &same, error);
         done += piece;
     }
     xv_crypt_tool_free(tool);

@@ -77,8 +77,8 @@ static int load(struct xv_disk_writer *writer, const struct xv_ref *ref, struct 
     const uint8_t *data;
     uint32_t length;
     xvsa_error *first = NULL;
-    int rc = xv_fetch_ref(repo, writer->opener, true, ref, &writer->fetch, &data, &length, call,
-                          &first);
+    int rc =
+        xv_fetch_ref(repo, writer->opener, true, ref, &writer->fetch, &data, &length, call, &first);
     if (rc != 0 && xv_fault_is_damage(rc)) {
         /* It may be in a pack of ours that is still in memory. */
         rc = xv_pack_writer_flush(writer->session->nodes, call, error);
@@ -158,9 +158,9 @@ static int store_node(struct xv_disk_writer *writer, const struct xv_node *node,
                              .raw_length = (uint32_t)length,
                              .compression = smaller ? XV_COMPRESSION_ZSTD : XV_COMPRESSION_NONE,
                              .entries = entry};
-    int rc = xv_pack_writer_add(session->nodes, xv_frame_opener_tool(writer->opener), &frame,
-                                smaller ? packed : raw, (uint32_t)(smaller ? packed_length : length),
-                                ref->at.pack, call, error);
+    int rc = xv_pack_writer_add(
+        session->nodes, xv_frame_opener_tool(writer->opener), &frame, smaller ? packed : raw,
+        (uint32_t)(smaller ? packed_length : length), ref->at.pack, call, error);
     if (rc != 0)
         return rc;
     ref->at.offset = frame.offset;
@@ -310,7 +310,8 @@ static int keep_in(struct xv_disk_writer *writer, unsigned level, uint64_t index
     uint64_t span = xv_node_span(level + 1);
     uint64_t node_first = index * span;
     uint64_t node_end = node_first + span;
-    uint64_t base_chunks = xv_disk_chunks(writer->base_size, xv_repo_chunk_size(writer->session->repo));
+    uint64_t base_chunks =
+        xv_disk_chunks(writer->base_size, xv_repo_chunk_size(writer->session->repo));
     bool whole = first == node_first && (end == node_end || end == writer->chunks);
     /* A base that goes on behind the disk's end would bring chunks that the disk does not have. */
     bool fits = node_end <= writer->chunks || base_chunks <= writer->chunks;

@@ -15,7 +15,7 @@
 struct trial {
     struct xv_target *target;
     const struct xv_call *call;
-    char prefix[48]; /* "probe/<random>/" without the slash */
+    char prefix[48];   /* "probe/<random>/" without the slash */
     char finding[256]; /* what is wrong; empty when the property holds */
 };
 
@@ -44,7 +44,8 @@ static int expect_text(struct trial *trial, const char *leaf, const char *text, 
     if (rc != 0)
         return rc;
     if (length != strlen(text) || memcmp(data, text, strlen(text)) != 0)
-        snprintf(trial->finding, sizeof trial->finding, "'%s' does not hold what was written", name);
+        snprintf(trial->finding, sizeof trial->finding, "'%s' does not hold what was written",
+                 name);
     free(data);
     return 0;
 }
@@ -94,8 +95,8 @@ static int try_large(struct trial *trial, xvsa_error **error)
     for (size_t i = 0; rc == 0 && i < LARGE; i++)
         data[i] = (uint8_t)(i * 2654435761u >> 13);
     if (rc == 0) {
-        xvsa_buffer pieces[] = {{data, 1}, {data + 1, LARGE / 2}, {data, 0},
-                                {data + 1 + LARGE / 2, LARGE / 2 - 1}};
+        xvsa_buffer pieces[] = {
+            {data, 1}, {data + 1, LARGE / 2}, {data, 0}, {data + 1 + LARGE / 2, LARGE / 2 - 1}};
         rc = xv_target_put(trial->target, name, pieces, 4, 0, trial->call, error);
     }
     if (rc == 0)
@@ -240,7 +241,8 @@ static void tidy(struct trial *trial)
         xv_error_clear(&error);
     size_t i;
     json_t *name;
-    json_array_foreach(names, i, name) {
+    json_array_foreach(names, i, name)
+    {
         if (xv_target_remove(trial->target, json_string_value(name), trial->call, &error) != 0)
             xv_error_clear(&error);
     }
@@ -271,8 +273,8 @@ static int run(struct trial *trial, json_t *outcomes, bool *ret_ok, xvsa_error *
             snprintf(trial->finding, sizeof trial->finding, "%s", xvsa_error_message(e));
         xv_error_clear(&e);
         bool holds = trial->finding[0] == '\0';
-        json_t *row = json_pack("{s:s, s:b, s:s*}", "name", trials[i].name, "holds", holds, "finding",
-                                holds ? NULL : trial->finding);
+        json_t *row = json_pack("{s:s, s:b, s:s*}", "name", trials[i].name, "holds", holds,
+                                "finding", holds ? NULL : trial->finding);
         if (row == NULL || json_array_append_new(outcomes, row) != 0)
             return xv_fail_memory(error);
         *ret_ok = *ret_ok && holds;
@@ -301,7 +303,8 @@ int xv_target_check(struct xv_target *target, const struct xv_call *call, char *
         json_decref(outcomes);
         return rc;
     }
-    json_t *document = json_pack("{s:s, s:b, s:o}", "url", target->url, "ok", ok, "checks", outcomes);
+    json_t *document =
+        json_pack("{s:s, s:b, s:o}", "url", target->url, "ok", ok, "checks", outcomes);
     char *text = document == NULL ? NULL : json_dumps(document, JSON_INDENT(2));
     json_decref(document);
     if (text == NULL)

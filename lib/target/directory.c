@@ -96,7 +96,8 @@ static int open_root(struct xv_directory *directory, uint32_t flags, xvsa_error 
         return rc;
     directory->root = open(directory->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (directory->root < 0)
-        return xv_fail_errno(error, errno, "target", "cannot open the folder '%s'", directory->path);
+        return xv_fail_errno(error, errno, "target", "cannot open the folder '%s'",
+                             directory->path);
     xv_directory_clean(directory);
     return 0;
 }
@@ -143,7 +144,8 @@ static int32_t open_directory(void *user, const xvsa_target_request *request, vo
     return 0;
 }
 
-static int open_object(struct xv_directory *directory, const char *name, int *ret, xvsa_error **error)
+static int open_object(struct xv_directory *directory, const char *name, int *ret,
+                       xvsa_error **error)
 {
     int fd = openat(directory->root, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     struct stat info;
@@ -171,11 +173,13 @@ static int32_t get(void *instance, const xvsa_target_call *call, const char *nam
         return rc;
     uint64_t done = 0;
     while (done < length) {
-        ssize_t got = pread(fd, (char *)buffer + done, (size_t)(length - done), (off_t)(offset + done));
+        ssize_t got =
+            pread(fd, (char *)buffer + done, (size_t)(length - done), (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0) {
-            rc = xv_fail_errno(error, errno, "target", "cannot read '%s/%s'", directory->path, name);
+            rc =
+                xv_fail_errno(error, errno, "target", "cannot read '%s/%s'", directory->path, name);
             break;
         }
         if (got == 0)
@@ -200,7 +204,8 @@ static int32_t look(void *instance, const xvsa_target_call *call, const char *na
     if (failed == ENOTDIR)
         failed = ENOENT;
     if (failed != 0)
-        return xv_fail_errno(error, failed, "target", "cannot look at '%s/%s'", directory->path, name);
+        return xv_fail_errno(error, failed, "target", "cannot look at '%s/%s'", directory->path,
+                             name);
     info->length = (uint64_t)facts.st_size;
     info->modified_ms = (int64_t)facts.st_mtim.tv_sec * 1000 + facts.st_mtim.tv_nsec / 1000000;
     return 0;

@@ -19,12 +19,14 @@ struct xv_folder_set {
 struct xv_directory {
     int root;
     char *path;
-    bool no_tmpfile;         /* the file system lacks O_TMPFILE; set once, read without the lock */
-    pthread_mutex_t lock;    /* guards known and dirty */
-    struct xv_folder_set known; /* folders that were used: they exist and their parents are marked */
+    bool no_tmpfile;      /* the file system lacks O_TMPFILE; set once, read without the lock */
+    pthread_mutex_t lock; /* guards known and dirty */
+    struct xv_folder_set
+        known; /* folders that were used: they exist and their parents are marked */
     struct xv_folder_set dirty; /* folders with entries that no barrier has made durable */
-    pthread_mutex_t barrier; /* held for a whole barrier, so that none returns before an earlier one */
-    bool failed;             /* a folder could not be synchronised: what it holds is not known; guarded
+    pthread_mutex_t
+        barrier; /* held for a whole barrier, so that none returns before an earlier one */
+    bool failed; /* a folder could not be synchronised: what it holds is not known; guarded
                                 by barrier */
 };
 

@@ -15,7 +15,7 @@
 #include "target/directory.h"
 
 #define PATH_BYTES 512
-#define DEPTH_MAX 16
+#define DEPTH_MAX  16
 
 struct walk {
     const struct xv_directory *directory;

@@ -16,8 +16,8 @@
 #include "target/directory.h"
 
 #define TEMP_NAME_BYTES (sizeof XV_TEMP_PREFIX + 32)
-#define FOLDER_MAX 128
-#define WRITE_MAX (8u << 20)
+#define FOLDER_MAX      128
+#define WRITE_MAX       (8u << 20)
 
 bool xv_folder_set_has(const struct xv_folder_set *set, const char *name, size_t length)
 {
@@ -128,8 +128,8 @@ static int open_named(struct xv_directory *directory, struct file *file, xvsa_er
     int rc = make_temp_name(file->temp, error);
     if (rc != 0)
         return rc;
-    file->fd = openat(file->folder, file->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
-                      0600);
+    file->fd = openat(file->folder, file->temp,
+                      O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (file->fd < 0) {
         int saved = errno;
         file->temp[0] = '\0';
@@ -174,7 +174,8 @@ static int fill(struct xv_directory *directory, struct file *file, const char *n
 {
     for (uint32_t i = 0; i < count; i++) {
         if (xvsa_cancel_is_fired(call->cancel))
-            return xv_fail(error, XVSA_ERR_CANCELLED, "target", "cancelled while writing '%s'", name);
+            return xv_fail(error, XVSA_ERR_CANCELLED, "target", "cancelled while writing '%s'",
+                           name);
         int failed = write_all(file->fd, pieces[i].data, pieces[i].length);
         if (failed != 0)
             return xv_fail_errno(error, failed, "target", "cannot write '%s/%s'", directory->path,
@@ -191,9 +192,8 @@ static int link_file(struct file *file, const char *leaf)
 {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/fd/%d", file->fd);
-    int rc = file->temp[0] == '\0'
-                 ? linkat(AT_FDCWD, path, file->folder, leaf, AT_SYMLINK_FOLLOW)
-                 : linkat(file->folder, file->temp, file->folder, leaf, 0);
+    int rc = file->temp[0] == '\0' ? linkat(AT_FDCWD, path, file->folder, leaf, AT_SYMLINK_FOLLOW)
+                                   : linkat(file->folder, file->temp, file->folder, leaf, 0);
     if (rc == 0)
         return 0;
     int failed = errno;

@@ -97,9 +97,10 @@ int xv_target_registry_add(struct xv_target_registry *registry, const char *sche
                            const xvsa_target_ops *ops, void *user, xvsa_error **error)
 {
     if (!scheme_valid(scheme))
-        return xv_fail(error, XVSA_ERR_INVALID, "target",
-                       "scheme must be 1 to %d characters of a-z, 0-9, '+', '-', '.', the first a letter",
-                       SCHEME_MAX);
+        return xv_fail(
+            error, XVSA_ERR_INVALID, "target",
+            "scheme must be 1 to %d characters of a-z, 0-9, '+', '-', '.', the first a letter",
+            SCHEME_MAX);
     if (ops == NULL)
         return xv_fail(error, XVSA_ERR_INVALID, "target", "ops is NULL");
     struct scheme *entry = calloc(1, sizeof *entry);
@@ -125,7 +126,8 @@ int xv_target_registry_add(struct xv_target_registry *registry, const char *sche
     pthread_mutex_unlock(&registry->lock);
     if (taken) {
         free(entry);
-        return xv_fail(error, XVSA_ERR_EXISTS, "target", "scheme '%s' is registered already", scheme);
+        return xv_fail(error, XVSA_ERR_EXISTS, "target", "scheme '%s' is registered already",
+                       scheme);
     }
     return 0;
 }
@@ -172,8 +174,8 @@ static int look_up(struct xv_target_registry *registry, const char *url, struct 
     }
     pthread_mutex_unlock(&registry->lock);
     if (scheme == NULL)
-        return xv_fail(error, XVSA_ERR_UNSUPPORTED, "target", "no storage target has the scheme '%s'",
-                       name);
+        return xv_fail(error, XVSA_ERR_UNSUPPORTED, "target",
+                       "no storage target has the scheme '%s'", name);
     return 0;
 }
 
@@ -191,8 +193,8 @@ int xv_target_open(struct xv_target_registry *registry, const struct xv_env *env
     target->env = env;
     target->url = displayed_url(url);
     void *user = NULL;
-    int rc = target->url == NULL ? xv_fail_memory(error)
-                                 : look_up(registry, url, target, &user, error);
+    int rc =
+        target->url == NULL ? xv_fail_memory(error) : look_up(registry, url, target, &user, error);
     if (rc == 0) {
         xvsa_target_request request = {
             .size = sizeof request, .flags = flags, .url = url, .options = options};

@@ -10,10 +10,10 @@
 
 #define NAME_MAX_BYTES 96
 #define PAUSE_FIRST_MS 100
-#define PAUSE_MAX_MS 20000
+#define PAUSE_MAX_MS   20000
 /* Repetitions without a deadline: about a minute. */
 #define ATTEMPTS_MAX 10
-#define FIRST_READ 65536u
+#define FIRST_READ   65536u
 
 /* One operation with its repetitions. */
 struct attempt {
@@ -74,8 +74,8 @@ static int64_t pause_ms(uint32_t number)
 /* Hands the last error out, with what was being done to which object. */
 static int give_up(struct attempt *attempt, int rc, xvsa_error **error)
 {
-    xv_error_wrap(&attempt->error, rc, "target", "cannot %s '%s' on %s", attempt->verb, attempt->name,
-                  attempt->target->url);
+    xv_error_wrap(&attempt->error, rc, "target", "cannot %s '%s' on %s", attempt->verb,
+                  attempt->name, attempt->target->url);
     xv_error_set_detail(attempt->error, "object", attempt->name);
     if (error != NULL)
         *error = attempt->error;
@@ -146,8 +146,8 @@ static int resolve(struct attempt *attempt, const xvsa_buffer *pieces, uint32_t 
                    xvsa_error **error)
 {
     bool same = false;
-    int rc = compare_stored(attempt->target, attempt->name, pieces, count, attempt->call, &same,
-                            error);
+    int rc =
+        compare_stored(attempt->target, attempt->name, pieces, count, attempt->call, &same, error);
     if (rc == 0 && !same)
         return xv_fail(error, XVSA_ERR_EXISTS, "target", "somebody else wrote '%s' first",
                        attempt->name);
@@ -190,8 +190,8 @@ int xv_target_put(struct xv_target *target, const char *name, const xvsa_buffer 
     uint64_t total = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (pieces[i].length > XV_OBJECT_MAX || (total += pieces[i].length) > XV_OBJECT_MAX)
-            return xv_fail(error, XVSA_ERR_LIMIT, "target", "object '%s' is longer than %u bytes", name,
-                           XV_OBJECT_MAX);
+            return xv_fail(error, XVSA_ERR_LIMIT, "target", "object '%s' is longer than %u bytes",
+                           name, XV_OBJECT_MAX);
     }
     if ((flags & XVSA_PUT_IF_ABSENT) != 0)
         return put_absent(&attempt, pieces, count, flags, error);
@@ -226,11 +226,12 @@ static int get_some(struct xv_target *target, const char *name, uint64_t offset,
     return give_up(&attempt, rc, error);
 }
 
-static int fail_short(struct xv_target *target, const char *name, uint64_t wanted, xvsa_error **error)
+static int fail_short(struct xv_target *target, const char *name, uint64_t wanted,
+                      xvsa_error **error)
 {
     xvsa_error *e = NULL;
-    int rc = xv_fail(&e, XVSA_ERR_CORRUPT, "target", "object '%s' on %s ends before byte %llu", name,
-                     target->url, (unsigned long long)wanted);
+    int rc = xv_fail(&e, XVSA_ERR_CORRUPT, "target", "object '%s' on %s ends before byte %llu",
+                     name, target->url, (unsigned long long)wanted);
     xv_error_set_detail(e, "object", name);
     if (error != NULL)
         *error = e;
@@ -258,8 +259,9 @@ static int get_rest(struct xv_target *target, const char *name, uint64_t limit, 
     if (rc != 0)
         return rc;
     if (whole > limit)
-        return xv_fail(error, XVSA_ERR_LIMIT, "target", "object '%s' has %llu bytes, more than %llu",
-                       name, (unsigned long long)whole, (unsigned long long)limit);
+        return xv_fail(error, XVSA_ERR_LIMIT, "target",
+                       "object '%s' has %llu bytes, more than %llu", name,
+                       (unsigned long long)whole, (unsigned long long)limit);
     if (whole <= *length)
         return 0;
     uint8_t *grown = realloc(*data, (size_t)whole);

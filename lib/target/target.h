@@ -19,7 +19,8 @@ int xv_target_registry_new(struct xv_target_registry **ret, xvsa_error **error) 
 /* Calls every destroy member. */
 void xv_target_registry_free(struct xv_target_registry *registry);
 int xv_target_registry_add(struct xv_target_registry *registry, const char *scheme,
-                           const xvsa_target_ops *ops, void *user, xvsa_error **error) XV_MUST_CHECK;
+                           const xvsa_target_ops *ops, void *user,
+                           xvsa_error **error) XV_MUST_CHECK;
 
 struct xv_target;
 

@@ -58,8 +58,8 @@ static void report(const char *what, double bytes, int64_t began_ms, double cpu_
     getrusage(RUSAGE_SELF, &used);
     double wall = (double)(xv_clock_ms() - began_ms) * 1e-3;
     double cpu = cpu_seconds() - cpu_before;
-    printf("%s: %.2f GiB, %.2f s, %.2f CPU s, %.2f CPU s/GiB, peak %ld MiB\n", what, bytes / GIB, wall,
-           cpu, bytes > 0 ? cpu / (bytes / GIB) : 0.0, used.ru_maxrss / 1024);
+    printf("%s: %.2f GiB, %.2f s, %.2f CPU s, %.2f CPU s/GiB, peak %ld MiB\n", what, bytes / GIB,
+           wall, cpu, bytes > 0 ? cpu / (bytes / GIB) : 0.0, used.ru_maxrss / 1024);
 }
 
 static bool wanted(const struct store *store, uint64_t offset, uint64_t length)
@@ -118,8 +118,9 @@ static struct xv_point *store_file(struct xv_repo *repo, const char *path, unsig
     xv_extents_init(&store.ranges);
     check(xv_disk_allocated(store.file, &store.ranges, NULL, &error), error);
     check(xv_session_begin(repo, &options, NULL, &store.session, &error), error);
-    check(xv_session_add_disk(store.session, "disk", "0", store.file->size, base == NULL ? -1 : 0, NULL,
-                              &store.writer, &error), error);
+    check(xv_session_add_disk(store.session, "disk", "0", store.file->size, base == NULL ? -1 : 0,
+                              NULL, &store.writer, &error),
+          error);
     for (unsigned i = 0; i < threads; i++)
         check(pthread_create(&workers[i], NULL, run_packer, &store) == 0 ? 0 : -1, NULL);
     for (unsigned i = 0; i < threads; i++)

@@ -27,9 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t payload = (uint32_t)(size - 6 - 4 * (size_t)frame.count);
     size_t length = xv_frame_header_length(frame.count) + payload + XV_TAG_BYTES;
     uint8_t *sealed = malloc(length);
-    if (sealed == NULL ||
-        xv_frame_seal(xv_frame_opener_tool(opener), fuzz_crypt(), pack, key, &frame,
-                      data + size - payload, payload, sealed, NULL) != 0)
+    if (sealed == NULL || xv_frame_seal(xv_frame_opener_tool(opener), fuzz_crypt(), pack, key,
+                                        &frame, data + size - payload, payload, sealed, NULL) != 0)
         abort();
     struct xv_frame decoded;
     xvsa_error *error = NULL;

@@ -8,19 +8,19 @@
 #define FIXED 16
 #define BLOCK (XV_SEGMENT_BLOCK - XV_TAG_BYTES)
 
-static void seal(struct xv_crypt_tool *tool, const char *name, const uint8_t *front, uint32_t number,
-                 const uint8_t *plain, size_t length, uint8_t *out)
+static void seal(struct xv_crypt_tool *tool, const char *name, const uint8_t *front,
+                 uint32_t number, const uint8_t *plain, size_t length, uint8_t *out)
 {
     static const uint8_t key[XV_KEY_BYTES];
     uint8_t nonce[XV_NONCE_BYTES] = {0};
     xv_put32(nonce, number);
-    struct xv_piece bound[] = {
-        {front, 56}, {name, strlen(name)}, {front + XV_HEADER_BYTES, FIXED}};
+    struct xv_piece bound[] = {{front, 56}, {name, strlen(name)}, {front + XV_HEADER_BYTES, FIXED}};
     if (xv_seal(tool, key, nonce, bound, 3, plain, length, out, NULL) != 0)
         abort();
 }
 
-static void look(const struct xv_segment *segment, struct xv_crypt_tool *tool, const uint8_t *sealed)
+static void look(const struct xv_segment *segment, struct xv_crypt_tool *tool,
+                 const uint8_t *sealed)
 {
     uint8_t block[XV_SEGMENT_BLOCK];
     uint8_t id[XV_ID_BYTES] = {0};
@@ -51,8 +51,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (object == NULL)
         abort();
     struct xv_header header = {.type = XV_TYPE_SEGMENT, .flags = XV_OBJECT_SEALED};
-    header.body_length =
-        head - XV_HEADER_BYTES + (uint64_t)xv_get32(data) * XV_SEGMENT_BLOCK;
+    header.body_length = head - XV_HEADER_BYTES + (uint64_t)xv_get32(data) * XV_SEGMENT_BLOCK;
     xv_header_encode(&header, object);
     memcpy(object + XV_HEADER_BYTES, data, FIXED);
     xv_put32(object + XV_HEADER_BYTES + 12, (uint32_t)(meta + XV_TAG_BYTES));

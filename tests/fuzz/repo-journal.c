@@ -11,8 +11,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t at = 0; at < size;) {
         const uint8_t *end = memchr(data + at, '\n', size - at);
         size_t length = end == NULL ? size - at : (size_t)(end - data) - at;
-        json_t *entry =
-            json_loadb((const char *)data + at, length, JSON_REJECT_DUPLICATES, NULL);
+        json_t *entry = json_loadb((const char *)data + at, length, JSON_REJECT_DUPLICATES, NULL);
         uint64_t accepted;
         xvsa_error *error = NULL;
         if (json_is_object(entry) && xv_state_apply(&state, entry, "j/0", &accepted, &error) == 0) {

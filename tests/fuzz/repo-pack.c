@@ -50,8 +50,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         stored = XV_PACK_HEAD_BYTES;
     uint64_t whole = stored + size + XV_PACK_TAIL_BYTES;
     xv_pack_head_encode(fuzz_crypt(), false, session, 16, whole, head);
-    if (xv_pack_tail_encode(fuzz_crypt(), name, head, table, (uint32_t)stored, (uint32_t)size, frames,
-                            tail, NULL) != 0)
+    if (xv_pack_tail_encode(fuzz_crypt(), name, head, table, (uint32_t)stored, (uint32_t)size,
+                            frames, tail, NULL) != 0)
         abort();
     struct xv_pack_index index;
     if (xv_pack_index_decode(fuzz_crypt(), name, head, table, tail, whole, &index, &error) == 0) {

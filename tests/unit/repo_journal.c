@@ -193,7 +193,8 @@ START_TEST(killed_writer_leaves_only_complete_points)
         ck_assert_int_eq(kill(child, SIGKILL), 0);
         int status = 0;
         ck_assert_int_eq(waitpid(child, &status, 0), child);
-        ck_assert_msg(WIFSIGNALED(status), "the writer ended by itself with %d", WEXITSTATUS(status));
+        ck_assert_msg(WIFSIGNALED(status), "the writer ended by itself with %d",
+                      WEXITSTATUS(status));
         kit_reopen(&kit);
         ck_assert_uint_eq(count_faults(&kit), 0);
     }

@@ -93,8 +93,8 @@ static inline struct xv_session *kit_begin(struct kit *kit, const char *key, str
     return session;
 }
 
-static inline void kit_put(struct xv_session *session, struct xv_disk_writer *writer, uint64_t offset,
-                           const void *data, size_t length)
+static inline void kit_put(struct xv_session *session, struct xv_disk_writer *writer,
+                           uint64_t offset, const void *data, size_t length)
 {
     struct xv_packer *packer = NULL;
     xvsa_error *error = NULL;
@@ -106,8 +106,12 @@ static inline void kit_put(struct xv_session *session, struct xv_disk_writer *wr
 
 static inline void kit_commit(struct xv_session *session, char *id)
 {
-    struct xv_point_facts facts = {.vm_uuid = "vm-1", .vm_name = "web", .pool_uuid = "pool",
-                                   .job_id = "job", .taken_ms = 1000, .metadata = "{\"a\":1}"};
+    struct xv_point_facts facts = {.vm_uuid = "vm-1",
+                                   .vm_name = "web",
+                                   .pool_uuid = "pool",
+                                   .job_id = "job",
+                                   .taken_ms = 1000,
+                                   .metadata = "{\"a\":1}"};
     xvsa_error *error = NULL;
     ck_ok(xv_session_commit(session, &facts, NULL, id, &error), error);
 }

@@ -48,11 +48,13 @@ START_TEST(increment_keeps_and_compares)
     kit_fill(data + 10 * KIT_CHUNK, KIT_CHUNK, 99);
     kit_put(session, writer, 10 * KIT_CHUNK, data + 10 * KIT_CHUNK, 2 * KIT_CHUNK);
     bool same = false;
-    ck_ok(xv_disk_writer_matches_base(writer, 11 * KIT_CHUNK, data + 11 * KIT_CHUNK, KIT_CHUNK, NULL,
-                                      &same, &error), error);
+    ck_ok(xv_disk_writer_matches_base(writer, 11 * KIT_CHUNK, data + 11 * KIT_CHUNK, KIT_CHUNK,
+                                      NULL, &same, &error),
+          error);
     ck_assert(same);
     ck_ok(xv_disk_writer_matches_base(writer, 10 * KIT_CHUNK, data + 10 * KIT_CHUNK, 2 * KIT_CHUNK,
-                                      NULL, &same, &error), error);
+                                      NULL, &same, &error),
+          error);
     ck_assert(!same);
     ck_ok(xv_disk_writer_finish(writer, "{}", NULL, &error), error);
     struct xv_store_stats stats;
@@ -89,8 +91,9 @@ static void *put_part(void *argument)
     for (int block = part->number; block < 300 / 3; block += THREADS) {
         for (int disk = 0; disk < 2; disk++) {
             size_t at = (size_t)block * 3 * KIT_CHUNK;
-            ck_ok(xv_packer_put(packer, part->writers[disk], at, part->data + at, 3 * KIT_CHUNK, NULL,
-                                &error), error);
+            ck_ok(xv_packer_put(packer, part->writers[disk], at, part->data + at, 3 * KIT_CHUNK,
+                                NULL, &error),
+                  error);
         }
     }
     ck_ok(xv_packer_flush(packer, NULL, &error), error);
@@ -150,7 +153,8 @@ START_TEST(threads_write_and_read)
     kit_fill(data, 300 * KIT_CHUNK, 9);
     struct xv_session *session = kit_begin(&kit, "k", NULL);
     for (int i = 0; i < 2; i++)
-        ck_ok(xv_session_add_disk(session, i == 0 ? "a" : "b", "0", size, -1, NULL, &writers[i], &error),
+        ck_ok(xv_session_add_disk(session, i == 0 ? "a" : "b", "0", size, -1, NULL, &writers[i],
+                                  &error),
               error);
     for (int i = 0; i < THREADS; i++) {
         parts[i] = (struct part){session, {writers[0], writers[1]}, data, i};

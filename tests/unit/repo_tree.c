@@ -134,7 +134,8 @@ START_TEST(nodes_come_back_when_touched_again)
     for (int pass = 0; pass < 2; pass++) {
         for (uint64_t i = 0; i < LEAVES; i++)
             ck_ok(xv_packer_put(packer, writer, i * leaf + (pass == 0 ? 0 : 64 * KIT_CHUNK),
-                                pass == 0 ? data : other, KIT_CHUNK, NULL, &error), error);
+                                pass == 0 ? data : other, KIT_CHUNK, NULL, &error),
+                  error);
         ck_ok(xv_packer_flush(packer, NULL, &error), error);
     }
     xv_packer_free(packer);

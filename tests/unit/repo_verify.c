@@ -118,9 +118,9 @@ static void check_flip(struct kit *kit, uint32_t flags, const char *name, uint8_
     ck_assert_msg(faults.named, "byte %llu of '%s' is not found", (unsigned long long)at, name);
     if (!read_back(kit, flags, &error)) {
         const char *object = xvsa_error_detail(error, "object");
-        ck_assert_msg(object != NULL && strcmp(object, name) == 0, "byte %llu of '%s': blames '%s': %s",
-                      (unsigned long long)at, name, object == NULL ? "nothing" : object,
-                      xvsa_error_message(error));
+        ck_assert_msg(object != NULL && strcmp(object, name) == 0,
+                      "byte %llu of '%s': blames '%s': %s", (unsigned long long)at, name,
+                      object == NULL ? "nothing" : object, xvsa_error_message(error));
         ck_assert_ptr_nonnull(xvsa_error_detail(error, "point"));
         ck_assert_ptr_nonnull(xvsa_error_detail(error, "disk"));
         xv_error_clear(&error);
@@ -143,14 +143,18 @@ static void flip_everywhere(uint32_t flags)
     for (size_t i = 0; i < names.count; i++) {
         uint8_t *data = NULL;
         uint64_t length = 0;
-        ck_ok(xv_target_get_all(kit.target, names.list[i], XV_OBJECT_MAX, &data, &length, NULL, &error),
+        ck_ok(xv_target_get_all(kit.target, names.list[i], XV_OBJECT_MAX, &data, &length, NULL,
+                                &error),
               error);
         kinds[(uint8_t)names.list[i][0]] = true;
         /* Both ends, and a sample between. */
         uint64_t steps = 12;
         for (uint64_t s = 0; s < steps; s++) {
             seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-            uint64_t at = s == 0 ? 0 : s == 1 ? length - 1 : s < 5 ? s * 20 % length : (seed >> 20) % length;
+            uint64_t at = s == 0   ? 0
+                          : s == 1 ? length - 1
+                          : s < 5  ? s * 20 % length
+                                   : (seed >> 20) % length;
             check_flip(&kit, flags, names.list[i], data, length, at);
         }
         free(data);
@@ -186,7 +190,8 @@ START_TEST(missing_objects_are_found)
         /* The end of the journal cannot be told from one that never was there. */
         if (strncmp(name, "key/", 4) == 0 || strcmp(name, "j/0000000000000006") == 0)
             continue;
-        ck_ok(xv_target_get_all(kit.target, name, XV_OBJECT_MAX, &data, &length, NULL, &error), error);
+        ck_ok(xv_target_get_all(kit.target, name, XV_OBJECT_MAX, &data, &length, NULL, &error),
+              error);
         ck_ok(xv_target_remove(kit.target, name, NULL, &error), error);
         struct faults faults = verify(&kit, name, NULL, false);
         ck_assert_msg(faults.named, "'%s' is not missed", name);

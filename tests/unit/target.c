@@ -92,9 +92,10 @@ END_TEST
 
 START_TEST(names_and_urls_are_checked)
 {
-    static const char *const names[] = {"",   "/a",  "a/",  "a//b", "../a",  "a/../b", "A",
+    static const char *const names[] = {"",    "/a",  "a/",  "a//b", "../a",  "a/../b", "A",
                                         "a.b", "a b", "a\n", "./a",  ".xvsa", "a/./b"};
-    static const char *const urls[] = {"file:relative", "file://", "file:///a%00b", "file:///a%zz", "x"};
+    static const char *const urls[] = {"file:relative", "file://", "file:///a%00b", "file:///a%zz",
+                                       "x"};
     struct xv_target *target = open_folder("");
     struct xv_target *none = NULL;
     xvsa_error *error = NULL;
@@ -107,7 +108,8 @@ START_TEST(names_and_urls_are_checked)
     longest[96] = '\0';
     ck_ok(put(target, longest, "x", 0, &error), error);
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
-        ck_fails(xv_target_open(registry, NULL, urls[i], 0, NULL, &none, &error), XVSA_ERR_INVALID, error);
+        ck_fails(xv_target_open(registry, NULL, urls[i], 0, NULL, &none, &error), XVSA_ERR_INVALID,
+                 error);
     ck_fails(xv_target_open(registry, NULL, "s9://x", 0, NULL, &none, &error), XVSA_ERR_UNSUPPORTED,
              error);
     ck_fails(xv_target_open(registry, NULL, "file:///nowhere/at/all", 0, NULL, &none, &error),
@@ -150,7 +152,8 @@ START_TEST(stale_files_are_removed_and_living_ones_kept)
     snprintf(path, sizeof path, "%s/p", folder);
     DIR *stream = opendir(path);
     for (struct dirent *entry; (entry = readdir(stream)) != NULL;)
-        ck_assert(entry->d_name[0] == '.' ? strlen(entry->d_name) < 3 : strcmp(entry->d_name, "a") == 0);
+        ck_assert(entry->d_name[0] == '.' ? strlen(entry->d_name) < 3
+                                          : strcmp(entry->d_name, "a") == 0);
     closedir(stream);
     xv_target_unref(target);
 }
@@ -197,8 +200,8 @@ START_TEST(full_file_system_is_told)
 END_TEST
 
 /* A target around the memory target whose puts misbehave. */
-static atomic_int failures;  /* puts to fail before one works */
-static atomic_int lost;      /* puts whose answer gets lost after they were done */
+static atomic_int failures;       /* puts to fail before one works */
+static atomic_int lost;           /* puts whose answer gets lost after they were done */
 static atomic_bool unconditional; /* ignore XVSA_PUT_IF_ABSENT */
 
 static int32_t moody_open(void *user, const xvsa_target_request *request, void **ret,
@@ -212,7 +215,8 @@ static int32_t moody_put(void *instance, const xvsa_target_call *call, const cha
                          xvsa_error **error)
 {
     if (atomic_fetch_sub(&failures, 1) > 0)
-        return xvsa_error_new(XVSA_ERR_TARGET, "target", "try again", 0, XVSA_ERROR_RETRYABLE, error);
+        return xvsa_error_new(XVSA_ERR_TARGET, "target", "try again", 0, XVSA_ERROR_RETRYABLE,
+                              error);
     if (atomic_load(&unconditional))
         flags = 0;
     int32_t rc = xv_memory_ops.put(instance, call, name, pieces, count, flags, error);

@@ -79,7 +79,7 @@ int xv_index_sync(struct xv_index *index, const struct xv_call *call,
 int xv_index_find(struct xv_index *index, struct xv_crypt_tool *tool, const uint8_t *id,
                   bool *ret_found, struct xv_segment_entry *ret, const struct xv_call *call,
                   xvsa_error **error) XV_MUST_CHECK;
-uint64_t xv_index_entries(struct xv_index *index);
+/* How many segments were left out because they are damaged. */
 uint32_t xv_index_damaged(struct xv_index *index);
 /* Reads the head of a segment. */
 int xv_index_load(struct xv_repo *repo, const struct xv_segment_fact *fact, struct xv_segment *ret,

@@ -114,7 +114,7 @@ static int check_key_slots(struct xv_verify *verify, xvsa_error **error)
     return rc;
 }
 
-/* Replays the journal anew; *ret_end is where it ended. */
+/* Replays the journal anew. */
 static int check_journal(struct xv_verify *verify, xvsa_error **error)
 {
     struct xv_repo fresh = {.target = verify->repo->target,

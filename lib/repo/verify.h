@@ -31,7 +31,6 @@ struct xv_wanted {
 
 struct xv_cached_pack {
     struct xv_pack_index index;
-    bool nodes;
     uint64_t used; /* 0: empty */
 };
 

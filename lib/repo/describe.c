@@ -76,11 +76,12 @@ static json_t *describe_state(struct xv_repo *repo)
             sessions, json_pack("{s:s, s:s, s:I, s:s}", "kind", session->kind, "key", session->key,
                                 "token", (json_int_t)session->token, "owner", session->owner));
     }
-    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:b, s:s*}", "journal_entries",
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:b, s:s*}", "journal_entries",
                      (json_int_t)state->tail, "points", (json_int_t)state->point_count,
-                     "index_segments", (json_int_t)state->segment_count, "indexed",
-                     (json_int_t)entries, "sessions", sessions, "damaged", repo->damage != NULL,
-                     "damage", repo->damage == NULL ? NULL : xvsa_error_message(repo->damage));
+                     "index_segments", (json_int_t)state->segment_count, "damaged_segments",
+                     (json_int_t)xv_index_damaged(repo->index), "indexed", (json_int_t)entries,
+                     "sessions", sessions, "damaged", repo->damage != NULL, "damage",
+                     repo->damage == NULL ? NULL : xvsa_error_message(repo->damage));
 }
 
 int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret,

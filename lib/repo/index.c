@@ -23,7 +23,6 @@ struct xv_index {
     pthread_mutex_t lock;    /* guards what follows; segments themselves never change or go */
     struct xv_segment **segments;
     size_t count;
-    uint64_t entries;
     uint32_t damaged;
     struct cached *cache; /* CACHE_SLOTS, made when needed */
 };
@@ -84,7 +83,6 @@ static int add_segment(struct xv_index *index, const struct xv_segment *segment,
     if (grown != NULL) {
         index->segments = grown;
         grown[index->count++] = copy;
-        index->entries += copy->entries;
     }
     pthread_mutex_unlock(&index->lock);
     if (grown == NULL) {
@@ -265,14 +263,6 @@ int xv_index_find(struct xv_index *index, struct xv_crypt_tool *tool, const uint
             return rc;
     }
     return 0;
-}
-
-uint64_t xv_index_entries(struct xv_index *index)
-{
-    pthread_mutex_lock(&index->lock);
-    uint64_t entries = index->entries;
-    pthread_mutex_unlock(&index->lock);
-    return entries;
 }
 
 uint32_t xv_index_damaged(struct xv_index *index)

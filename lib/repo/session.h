@@ -96,8 +96,6 @@ int xv_disk_writer_place(struct xv_disk_writer *writer, const struct xv_placemen
                          uint32_t count, const struct xv_call *call,
                          xvsa_error **error) XV_MUST_CHECK;
 void xv_disk_writer_count(struct xv_disk_writer *writer, const struct xv_store_stats *more);
-/* Bytes of the disk that a chunk covers. */
-uint32_t xv_disk_writer_extent(const struct xv_disk_writer *writer, uint64_t chunk);
 
 /* The tree under construction (writer_tree.c); the tree's baton is held. */
 int xv_grow_place(struct xv_disk_writer *writer, const struct xv_placement *placement,

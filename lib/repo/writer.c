@@ -13,13 +13,6 @@ uint64_t xv_disk_chunks(uint64_t size, uint32_t chunk_size)
     return size / chunk_size + (size % chunk_size != 0);
 }
 
-uint32_t xv_disk_writer_extent(const struct xv_disk_writer *writer, uint64_t chunk)
-{
-    uint32_t chunk_size = xv_repo_chunk_size(writer->session->repo);
-    uint64_t left = writer->size - chunk * chunk_size;
-    return left < chunk_size ? (uint32_t)left : chunk_size;
-}
-
 void xv_disk_writer_count(struct xv_disk_writer *writer, const struct xv_store_stats *more)
 {
     pthread_mutex_lock(&writer->stats_lock);
@@ -159,12 +152,10 @@ int xv_disk_writer_place(struct xv_disk_writer *writer, const struct xv_placemen
     return rc;
 }
 
-static int compare_chunk(struct xv_disk_writer *writer, struct xv_crypt_tool *tool,
-                         const struct xv_node *leaf, uint64_t chunk, const uint8_t *data,
-                         size_t length, bool *ret_same, xvsa_error **error)
+static int compare_chunk(struct xv_crypt_tool *tool, const struct xv_node *leaf, uint64_t chunk,
+                         const uint8_t *data, size_t length, bool *ret_same, xvsa_error **error)
 {
     unsigned at = (unsigned)(chunk % XV_FAN);
-    (void)writer;
     if (leaf->kinds[at] != XV_KIND_DATA) {
         *ret_same = xv_is_zero(data, length);
         return 0;
@@ -198,8 +189,8 @@ int xv_disk_writer_matches_base(struct xv_disk_writer *writer, uint64_t offset, 
             rc = xv_tree_node(writer->base, 0, chunk / XV_FAN, leaf, call, error);
         have = chunk / XV_FAN;
         if (rc == 0)
-            rc = compare_chunk(writer, tool, leaf, chunk, (const uint8_t *)data + done, piece,
-                               &same, error);
+            rc =
+                compare_chunk(tool, leaf, chunk, (const uint8_t *)data + done, piece, &same, error);
         done += piece;
     }
     xv_crypt_tool_free(tool);

@@ -82,6 +82,8 @@ class FormatCase(unittest.TestCase):
         self.assert_listed_alike(library, repository)
         for point, images in self.points.items():
             document = repository.point(point)
+            self.assertEqual(document.document["stored"],
+                             verifier.stored[document.document["session"]])
             self.assertEqual([disk.key for disk in document.disks], [image.key for image in images])
             for index, image in enumerate(images):
                 with self.subTest(point=point, disk=image.key):
@@ -96,8 +98,9 @@ class FormatCase(unittest.TestCase):
         runs = image.runs()
         self.assertEqual(repository.runs(disk), runs)
         if len(runs) <= 64:
-            extents = [[first * image.chunk, min(count * image.chunk, image.size - first * image.chunk),
-                        kind] for first, count, kind in runs]
+            size = image.chunk
+            extents = [[first * size, min(count * size, image.size - first * size), kind]
+                       for first, count, kind in runs]
             self.assertEqual(json.loads(library("extents", point.id, index)), extents)
         for number, _, entry in repository.chunks(disk):
             if entry.kind == DATA:

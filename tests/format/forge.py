@@ -140,7 +140,8 @@ def segment(repository, handle, locations):
     packs = sorted({(kind, pack) for kind, pack, *_ in locations.values()})
     block, words = b"", [0] * 8
     for identity, (kind, pack, offset, length, slot) in sorted(locations.items()):
-        block += struct.pack("<32sIIIHH", identity, packs.index((kind, pack)), offset, length, slot, 0)
+        block += struct.pack("<32sIIIHH", identity, packs.index((kind, pack)), offset, length,
+                             slot, 0)
         bits = int.from_bytes(identity[12:16], "little")
         words = [word | 1 << ((bits * salt & 0xffffffff) >> 27) for word, salt in zip(words, SALTS)]
     tables = b"".join(pack + bytes([kind == NODES, 0, 0, 0]) for kind, pack in packs)

@@ -98,7 +98,7 @@ class Journal:
             return
         check_members(name, record, {**MEMBERS[number], "type": int, "flags": int}, (), notes)
         note(notes, name, record.get("kind", KINDS[0]) in KINDS and
-             record.get("outcome", "ok") in ("ok", "aborted"), "unknown kind or outcome of a session")
+             record.get("outcome", "ok") in ("ok", "aborted"), "unknown kind or outcome")
         for segment in record.get("segments", ()):
             check_members(name, segment, SEGMENT, (), notes)
         rule = (self.begin, self.add_index, self.commit, self.end, self.delete)[number - 2]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""The library under test, driven through the program format-repo, and models of disks given to it."""
+"""The library under test, driven through format-repo, and models of the disks given to it."""
 
 import json
 import os
@@ -66,7 +66,7 @@ class Library:
 
 
 class Image:
-    """What a disk holds, chunk by chunk, and how a backup is to get it: put, kept, or left a hole."""
+    """What a disk holds, chunk by chunk, and how a backup gets it: put, kept, or a hole."""
 
     def __init__(self, key, size, chunk, seed=0):
         self.key, self.size, self.chunk = key, size, chunk

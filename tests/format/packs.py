@@ -6,7 +6,8 @@ from collections import namedtuple
 
 import zstandard
 
-from store import CHUNKS, HEADER, NODES, Damage, Header, mac, note, pack_name, read_whole, unseal, xxh3
+from store import (CHUNKS, HEADER, NODES, Damage, Header, mac, note, pack_name, read_whole,
+                   unseal, xxh3)
 
 HOLE, ZERO, DATA = range(3)
 FAN_OUT = 128
@@ -107,7 +108,8 @@ class Pack:
         self.table = data[offset:offset + length]
         if xxh3(self.table) != tail[24:32]:
             raise Damage(name, "checksum of the table")
-        if mac(repository.keys.mac, name.encode() + data[:HEAD] + self.table + tail[:32]) != tail[32:]:
+        covered = name.encode() + data[:HEAD] + self.table + tail[:32]
+        if mac(repository.keys.mac, covered) != tail[32:]:
             raise Damage(name, "MAC of head, table and tail")
         self.session = data[64:80]
         if 1 << data[80] != repository.config.chunk or data[81] != repository.config.cipher:
@@ -178,7 +180,7 @@ class Node:
 
 
 class Segment:
-    """An index segment. listed is what the journal says about it, or None."""
+    """An index segment: entries is a list of ids with locations."""
 
     def __init__(self, repository, name, notes=None):
         self.name = name
@@ -224,7 +226,7 @@ class Segment:
 
     def read_blocks(self, blocks, notes):
         """Entries in order of ids."""
-        self.entries = {}
+        self.entries = []
         previous = b""
         for number, block in enumerate(blocks):
             count = min(85, self.count - 85 * number)
@@ -235,7 +237,7 @@ class Segment:
             for at in range(0, 48 * count, 48):
                 name, pack, offset, length, slot, reserved = struct.unpack(
                     "<32sIIIHH", block[at:at + 48])
-                if name <= previous:
+                if name < previous:
                     raise Damage(self.name, "ids are out of order")
                 if pack >= self.packs:
                     raise Damage(self.name, "an entry names a pack that is not listed")
@@ -243,7 +245,7 @@ class Segment:
                     raise Damage(self.name, "the filter denies an id of the segment")
                 note(notes, self.name, reserved == 0, "reserved bytes of an entry")
                 kind, handle = self.handles[pack]
-                self.entries[name] = Location(kind, handle, offset, length, slot)
+                self.entries.append((name, Location(kind, handle, offset, length, slot)))
                 previous = name
 
     def may_hold(self, name):
@@ -255,4 +257,5 @@ class Segment:
                    for word, salt in zip(words, SALTS))
 
 
-SALTS = (0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7, 0x2df1424b, 0x9efc4947, 0x5c6bfb31)
+SALTS = (0x47b6137b, 0x44974d91, 0x8824ad5b, 0xa2b7289d, 0x705495c7,
+         0x2df1424b, 0x9efc4947, 0x5c6bfb31)

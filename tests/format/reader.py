@@ -13,9 +13,9 @@ import argparse
 import json
 import sys
 
-from packs import DATA, Pack
+from packs import DATA, Pack, Segment
 from repository import Repository, Point, read_passphrase
-from store import (CHUNKS, JOURNAL, NODES, NAMES, SEGMENT, POINT, Damage, Refusal, note, pack_name,
+from store import (CHUNKS, NODES, POINT, SEGMENT, Damage, Refusal, note, pack_name,
                    type_of)
 
 
@@ -25,6 +25,7 @@ class Verifier:
     def __init__(self, repository, notes):
         self.repository, self.faults = repository, notes
         self.frames = {}    # (kind, handle, offset) -> ids of the frame's entries, length
+        self.stored = {}    # session -> bytes of its packs
         self.verified = set()
         self.counts = dict.fromkeys(("objects", "points", "nodes", "chunks", "reachable",
                                      "indexed"), 0)
@@ -59,6 +60,8 @@ class Verifier:
         """A pack with all of its frames; the contents are compared with their ids."""
         kind, handle = type_of(name), bytes.fromhex(name[5:])
         pack = Pack(self.repository, kind, handle, self.faults)
+        session = pack.session.hex()
+        self.stored[session] = self.stored.get(session, 0) + len(pack.data)
         for frame in pack.frames:
             for (identity, _), content in zip(frame.entries, pack.open_frame(frame)):
                 self.repository.check_content(name, kind, identity, content)
@@ -68,9 +71,8 @@ class Verifier:
 
     def check_segment(self, name):
         """A segment, named by the journal or not; every entry must lead to its id."""
-        from packs import Segment
         segment = Segment(self.repository, name, self.faults)
-        for identity, location in segment.entries.items():
+        for identity, location in segment.entries:
             self.counts["indexed"] += 1
             self.check_location(name, identity, location)
 
@@ -94,7 +96,7 @@ class Verifier:
 
     def check_disk(self, point, disk):
         """A disk: every location is right (not only found by the index) and every chunk fits."""
-        def seen(entry, _node):
+        def seen(entry):
             self.check_location(point.name, entry.id, entry.location)
         size = self.repository.config.chunk
         for number, _, entry in self.repository.chunks(disk, seen, self.faults):

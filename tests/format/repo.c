@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A repository under the commands of a test, which come line by line; each is answered with one line,
- * "ok", "ok VALUE" or "error CODE MESSAGE". Words have no spaces. The end of input ends the program as
- * if it were killed: sessions stay as they are.
+ * A repository under the commands of a test, which come line by line; each is answered with one
+ * line, "ok", "ok VALUE" or "error CODE MESSAGE". Words have no spaces. The end of input ends the
+ * program as if it were killed: sessions stay as they are.
  *
  *     format-repo DIR init|open PASSPHRASE-FILE|- CHUNK-SIZE
  *

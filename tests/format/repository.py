@@ -2,12 +2,11 @@
 """Restore points and the trees of their disks (docs/format.md, sections 6, 7 and 11)."""
 
 import functools
-import os
 import re
 
-from journal import check_members, is_integer, read_document, replay
-from packs import (DATA, FAN_OUT, HOLE, HOLE_ENTRY, Entry, FrameHeader, Location, Node, Segment)
-from store import (CHUNKS, KEY, NODES, Config, Damage, Directory, Keys, Refusal, Slot, mac, note,
+from journal import check_members, read_document, replay
+from packs import (DATA, FAN_OUT, HOLE_ENTRY, Entry, FrameHeader, Location, Node, Segment)
+from store import (KEY, NODES, Config, Damage, Directory, Keys, Refusal, Slot, mac, note,
                    pack_name, type_of)
 
 POINT = {"point": 32, "session": 32, "vm_uuid": str, "vm_name": str, "pool_uuid": str,
@@ -86,8 +85,10 @@ class Repository:
         slots = [Slot(self.store, name, notes) for name in self.store.names()
                  if type_of(name) == KEY]
         for slot in slots:
-            master = slot.header.repository == self.id and slot.unwrap(passphrase, self.config.cipher)
-            if master:
+            if slot.header.repository != self.id:
+                continue
+            master = slot.unwrap(passphrase, self.config.cipher)
+            if master is not None:
                 self.master = master
                 keys = Keys(master, self.id)
                 if mac(keys.mac, self.config.authenticated) != self.config.mac:
@@ -97,10 +98,11 @@ class Repository:
 
     @functools.cached_property
     def index(self):
-        """Locations by id, of every segment that the journal names."""
+        """Lists of locations by id, of every segment that the journal names."""
         found = {}
-        for identity in self.journal.segments:
-            found.update(self.segment(identity).entries)
+        for segment in self.journal.segments:
+            for identity, location in self.segment(segment).entries:
+                found.setdefault(identity, []).append(location)
         return found
 
     def segment(self, identity, notes=None):
@@ -128,7 +130,8 @@ class Repository:
             raise Damage(name, f"frame at {offset} has {frame.total} bytes instead of {length}")
         contents = frame.open(name, data[frame.length:], self.config.cipher,
                               self.keys.of_pack(handle), self.id, handle)
-        return [(identity, self.check_content(f"{name}, frame at {offset}", kind, identity, content))
+        what = f"{name}, frame at {offset}"
+        return [(identity, self.check_content(what, kind, identity, content))
                 for (identity, _), content in zip(frame.entries, contents)]
 
     def check_content(self, what, kind, identity, content):
@@ -145,10 +148,12 @@ class Repository:
         try:
             return self.read_at(entry.location, entry.id)
         except Damage as damage:
-            found = self.index.get(entry.id)
-            if found is None or found == entry.location:
-                raise damage
-            return self.read_at(found, entry.id)
+            for location in self.index.get(entry.id, ()):
+                try:
+                    return self.read_at(location, entry.id)
+                except Damage:
+                    continue
+            raise damage
 
     def read_at(self, location, identity):
         """Content with an id at a location."""
@@ -159,9 +164,9 @@ class Repository:
         return contents[location.slot][1]
 
     def chunks(self, disk, seen=None, notes=None):
-        """Entries of a disk's chunks as (number, entry), runs without nodes as (first, count, kind).
+        """A disk's chunks in order: first, count, entry; runs without nodes have a count above 1.
 
-        seen: called with every node met. Yields in order of the disk.
+        seen: called with the entry of every node met.
         """
         def walk(entry, level, first):
             span = FAN_OUT ** level
@@ -175,7 +180,7 @@ class Repository:
                     raise Damage(pack_name(NODES, entry.location.handle), "node of a wrong level")
                 note(notes, entry.id.hex(), node.tidy, "node lists packs that it does not use")
                 if seen:
-                    seen(entry, node)
+                    seen(entry)
                 for number, child in enumerate(node.entries):
                     at = first + number * (span // FAN_OUT)
                     if at < disk.chunks:

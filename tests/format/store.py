@@ -75,10 +75,11 @@ class Directory:
         self.path = path
 
     def names(self):
-        """Names of all objects, sorted."""
+        """Names of all objects, sorted, without left-overs of interrupted writes."""
         found = []
         for folder, _, files in os.walk(self.path):
-            found += [os.path.relpath(os.path.join(folder, file), self.path) for file in files]
+            found += [os.path.relpath(os.path.join(folder, file), self.path) for file in files
+                      if not file.startswith(".xvsa-tmp-")]
         return sorted(found)
 
     def length(self, name):
@@ -102,7 +103,7 @@ class Directory:
 
 
 class Header:
-    """The 64 bytes that every object begins with. notes collects what only a strict reader minds."""
+    """The 64 bytes that every object begins with. notes: what only a strict reader minds."""
 
     def __init__(self, name, data, notes=None):
         if len(data) < HEADER:

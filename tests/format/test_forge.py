@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The other direction: what is written by docs/format.md alone is read by the library.
 
-It writes what the library itself would not: locations that lead nowhere, frames without compression,
-several chunks of short content, several key slots.
+It writes what the library itself would not: locations that lead nowhere, frames without
+compression, several chunks of short content, several key slots.
 """
 
 import hashlib
@@ -32,8 +32,8 @@ class Written(FormatCase):
         self.make().close()
         self.repository = self.read()
         rng = random.Random(3)
-        self.contents = {0: rng.randbytes(CHUNK), 1: b"short", 2: b"text" * 100, 129: b"\x01" * CHUNK,
-                         130: rng.randbytes(10)}
+        self.contents = {0: rng.randbytes(CHUNK), 1: b"short", 2: b"text" * 100,
+                         129: b"\x01" * CHUNK, 130: rng.randbytes(10)}
 
     def write(self, misplaced=False):
         """Writes a point of one disk; misplaced: locations of chunks in the tree lead nowhere."""
@@ -60,7 +60,8 @@ class Written(FormatCase):
         children = {}
         for number, entries in enumerate((first, second)):
             identity, data = forge.node(repo, 0, entries)
-            children[number] = (identity, nodes.handle, 0, *nodes.add([(identity, data)], number == 0))
+            place = nodes.add([(identity, data)], number == 0)
+            children[number] = (identity, nodes.handle, 0, *place)
         identity, data = forge.node(repo, 1, children)
         offset, length = nodes.add([(identity, data)], False)
         stored += nodes.finish()
@@ -72,7 +73,8 @@ class Written(FormatCase):
         """Point and journal."""
         facts = {"session": SESSION, "point": POINT_ID, "vm_uuid": "vm", "vm_name": "web",
                  "pool_uuid": "pool", "taken": 5, "stored": stored}
-        disk = {"key": "vdi", "device": "0", "size": SIZE, "metadata": "{}", "stats": {}, "root": root}
+        disk = {"key": "vdi", "device": "0", "size": SIZE, "metadata": "{}", "stats": {},
+                "root": root}
         point = forge.sealed_object(self.repository, "rp/" + POINT_ID, POINT, {
             **facts, "job_id": "job", "metadata": "{}", "disks": [disk]})
         journal = forge.JournalWriter(self.repository)

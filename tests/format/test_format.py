@@ -89,6 +89,15 @@ class Points(FormatCase):
         self.assertEqual(len(packs), 1)
         self.assertLess(repository.point(point).document["stored"], self.chunk)
 
+    def test_equal_disks(self):
+        """Equal disks of one session: the ids of their nodes occur twice in the index."""
+        library = self.make()
+        one, two = self.image("one", self.chunks(3)).put(0, 3), self.image("two", self.chunks(3))
+        for number in range(3):
+            two.put(number, content=one.contents[number])
+        self.backup(library, [one, two])
+        self.assert_sound(library)
+
     def test_several_segments(self):
         library = self.make()
         image = self.image("vdi", self.chunks(200)).put(0, 90, repeat=True)

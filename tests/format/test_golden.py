@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Repositories of format version 1 that every later library and reader must read.
 
-golden-v1/sealed is encrypted: an incremental point of two grown disks whose base was deleted, a point
-of another VM with an empty disk, an aborted session and a fenced one. golden-v1/clear is not
-encrypted and has chunks of 1 MiB. They are never made anew: what changes here breaks stored backups.
+golden-v1/sealed is encrypted: an incremental point of two grown disks whose base was deleted, a
+point of another VM with an empty disk, an aborted session and a fenced one. golden-v1/clear is not
+encrypted and has chunks of 1 MiB. They are never made anew: a change that needs that breaks stored
+backups.
 """
 
 import hashlib
@@ -130,7 +131,8 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(json.loads(result.stdout)["faults"], 0)
 
     def test_wrong_passphrase(self):
-        result = self.run_reader("--passphrase-file", os.path.join(GOLDEN, "expected.json"), "--list")
+        other = os.path.join(GOLDEN, "expected.json")
+        result = self.run_reader("--passphrase-file", other, "--list")
         self.assertEqual(result.returncode, 1)
         self.assertIn("passphrase", result.stderr)
         self.assertEqual(self.run_reader("--list").returncode, 1)

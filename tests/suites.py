@@ -8,6 +8,7 @@ runs nothing counts as a failure. Logs are kept in the build folder.
 """
 
 import argparse
+import concurrent.futures
 import json
 import os
 import re
@@ -16,12 +17,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 SHARED = os.environ.get("XVSA_SHARED", os.path.join(SOURCE, "..", "shared"))
 PYTHON = "/usr/bin/python3"
 TAIL_LINES = 40
+# Tests wait more than they compute.
+AT_ONCE = (os.cpu_count() or 1) + 1
 
 # Compiler and meson options of each build.
 BUILDS = {
@@ -108,6 +112,9 @@ class Runner:
         self.total = Count()
         self.failures = []
         self.built = {}
+        self.workers = concurrent.futures.ThreadPoolExecutor(AT_ONCE)
+        self.waiting = []
+        self.lock = threading.Lock()  # guards total, failures and the output
         os.makedirs(os.path.join(build_root, "logs"), exist_ok=True)
 
     def log_path(self, name):
@@ -135,6 +142,11 @@ class Runner:
 
     def note(self, name, count, seconds):
         """Prints the outcome of a suite and adds it to the sum."""
+        with self.lock:
+            self.note_locked(name, count, seconds)
+
+    def note_locked(self, name, count, seconds):
+        """The same, with the lock."""
         self.total.add(count)
         skipped = f", {count.skipped} skipped" if count.skipped else ""
         state = "FAIL" if count.failed else "ok" if count.passed else "skip"
@@ -162,6 +174,16 @@ class Runner:
         status, text = self.execute(name, command, timeout, env)
         count = verdict(counter(text) if counter else None, status)
         self.note(name, count, time.monotonic() - begin)
+
+    def later(self, *arguments, **options):
+        """Runs one program as a suite beside others."""
+        self.waiting.append(self.workers.submit(self.program, *arguments, **options))
+
+    def wait(self):
+        """Waits for everything that was begun with later."""
+        for future in self.waiting:
+            future.result()
+        self.waiting = []
 
     def build(self, name):
         """Configures and builds; returns the folder or None. Noted as a test case of its own."""
@@ -193,7 +215,7 @@ class Runner:
         # Thread sanitizer of clang 14 wants the address space where older kernels put it.
         prefix = ["setarch", "-R"] if build == "tsan" else []
         self.execute(name, [*prefix, "meson", "test", "-C", folder, "--no-rebuild", "--suite",
-                            suite, "--num-processes", "2", "--logbase", base], 1200)
+                            suite, "--num-processes", str(AT_ONCE), "--logbase", base], 1200)
         if not os.path.exists(record):
             print(f"ok   {name:40}     0 passed: no such tests in this build", flush=True)
             return
@@ -233,8 +255,9 @@ def python_tests(runner, folder, builds, timeout):
             env = {"XVSA_BUILD": build_folder, "XVSA_SHARED": SHARED} if build else {
                 "XVSA_SHARED": SHARED}
             label = f"{folder} {name[5:-3]}" + (f" {build}" if len(builds) > 1 else "")
-            runner.program(label, [PYTHON, "-m", "unittest", "discover", "-v", "-s", path, "-p",
+            runner.later(label, [PYTHON, "-m", "unittest", "discover", "-v", "-s", path, "-p",
                                    name], count_unittest, timeout, env)
+    runner.wait()
 
 
 def suite_unit(runner, options):
@@ -286,8 +309,9 @@ def suite_gates(runner, _options):
     path = os.path.join(SOURCE, "tests", "gates")
     for name in sorted(os.listdir(path)):
         if name.endswith(".py") and name != "gate.py":
-            runner.program(f"gate {name[:-3]}", [PYTHON, os.path.join(path, name), "--source",
-                                                 SOURCE, "--build", folder], count_lines, 600)
+            runner.later(f"gate {name[:-3]}", [PYTHON, os.path.join(path, name), "--source",
+                                               SOURCE, "--build", folder], count_lines, 600)
+    runner.wait()
 
 
 def suite_examples(runner, options):

@@ -57,6 +57,8 @@ const struct option_spec repo_options[] = {
     {"passphrase-fd", "NUMBER", "open descriptor to read the passphrase from", OPTION_NUMBER, 0,
      AT(passphrase_fd)},
     {"no-encryption", NULL, "the repository is not encrypted", OPTION_FLAG, 0, AT(no_encryption)},
+    {"read-only", NULL, "never write to the repository; it may be on a read-only medium",
+     OPTION_FLAG, 0, AT(read_only)},
     {NULL, NULL, NULL, OPTION_FLAG, 0, 0},
 };
 

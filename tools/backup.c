@@ -11,6 +11,7 @@ static int work_on_pool(const struct arguments *arguments, bool restore, bool on
     json_t *document = NULL;
     xvsa_plan *plan = NULL;
     int code = session_open(&session, arguments);
+    session.only_reads = only_plan;
     if (code == EXIT_OK)
         code =
             restore ? restore_document(arguments, &document) : backup_document(&session, &document);

@@ -164,7 +164,8 @@ struct session {
     size_t proxy_count;
     xvsa_target *target;
     xvsa_repo *repo;
-    xvsa_call call; /* for every blocking call */
+    xvsa_call call;  /* for every blocking call */
+    bool only_reads; /* set by commands that never write to the repository */
 };
 int session_open(struct session *session, const struct arguments *arguments);
 int session_open_pool(struct session *session);

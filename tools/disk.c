@@ -216,6 +216,7 @@ int command_disk_read(const struct arguments *arguments)
     xvsa_disk *disk = NULL;
     xvsa_error *error = NULL;
     int code = session_open(&session, arguments);
+    session.only_reads = true;
     if (code == EXIT_OK)
         code = session_open_repo(&session);
     if (code == EXIT_OK && xvsa_repo_find_point(session.repo, arguments->operands[0], &session.call,

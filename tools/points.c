@@ -8,10 +8,12 @@
 
 #include "cli.h"
 
-static int with_repo(const struct arguments *arguments, int (*work)(struct session *session))
+static int with_repo(const struct arguments *arguments, bool only_reads,
+                     int (*work)(struct session *session))
 {
     struct session session;
     int code = session_open(&session, arguments);
+    session.only_reads = only_reads;
     if (code == EXIT_OK)
         code = session_open_repo(&session);
     if (code == EXIT_OK)
@@ -102,15 +104,15 @@ static int delete_point(struct session *session)
 
 int command_points(const struct arguments *arguments)
 {
-    return with_repo(arguments, list_points);
+    return with_repo(arguments, true, list_points);
 }
 
 int command_point_show(const struct arguments *arguments)
 {
-    return with_repo(arguments, show_point);
+    return with_repo(arguments, true, show_point);
 }
 
 int command_point_delete(const struct arguments *arguments)
 {
-    return with_repo(arguments, delete_point);
+    return with_repo(arguments, false, delete_point);
 }

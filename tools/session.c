@@ -276,11 +276,13 @@ static int choose_repo(const struct session *session, const struct config_reposi
     return EXIT_OK;
 }
 
-static void fill_repo_options(const struct arguments *arguments,
-                              const struct config_repository *repo, xvsa_repo_options *options)
+static void fill_repo_options(const struct session *session, const struct config_repository *repo,
+                              xvsa_repo_options *options)
 {
+    const struct arguments *arguments = session->arguments;
     bool plain = arguments->no_encryption || (repo != NULL && repo->no_encryption);
-    bool read_only = arguments->read_only || (repo != NULL && repo->read_only);
+    bool read_only =
+        session->only_reads || arguments->read_only || (repo != NULL && repo->read_only);
     options->flags = (plain ? XVSA_REPO_NO_ENCRYPTION : 0) | (read_only ? XVSA_REPO_READ_ONLY : 0);
     options->chunk_size = (uint32_t)arguments->chunk_size;
     options->compression_level = (int32_t)arguments->compression;
@@ -319,7 +321,7 @@ static int reach_repo(struct session *session, bool make)
     if (code != EXIT_OK)
         return code;
     xvsa_repo_options options = XVSA_REPO_OPTIONS_INIT;
-    fill_repo_options(arguments, repo, &options);
+    fill_repo_options(session, repo, &options);
     struct secret passphrase = {NULL, 0};
     if ((options.flags & XVSA_REPO_NO_ENCRYPTION) == 0) {
         char what[256];

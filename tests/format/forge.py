@@ -14,10 +14,10 @@ from packs import SALTS
 from store import JOURNAL, KEY, NODES, SEGMENT, mac, pack_name, xxh3
 
 
-def header(repository, kind, body_length, nonce=bytes(12), flags=1, owner=None):
-    """A header; owner: id of another repository."""
-    data = struct.pack("<4sBBBB16sQII12sI", b"XVS1", kind, 1, 0, flags,
-                       owner or repository.id, body_length, 0, 0, nonce, 0)
+def header(repository, kind, body_length, nonce=bytes(12), flags=1, owner=None, later=False):
+    """A header. owner: id of another repository; later: as a later minor version might write it."""
+    data = struct.pack("<4sBBBB16sQII12sI", b"XVS1", kind, 1, 9 if later else 0, flags,
+                       owner or repository.id, body_length, 0, 0, nonce, 77 if later else 0)
     return data + xxh3(data)
 
 
@@ -36,10 +36,10 @@ def put(repository, name, data):
         file.write(data)
 
 
-def sealed_object(repository, name, kind, document):
+def sealed_object(repository, name, kind, document, later=False):
     """A sealed JSON object; returns all of its bytes."""
     message = json.dumps(document).encode()
-    head = header(repository, kind, len(message) + 16, os.urandom(12))
+    head = header(repository, kind, len(message) + 16, os.urandom(12), later=later)
     data = head + seal(repository.config.cipher, repository.keys.of_object(name), head[40:52],
                        head[:56] + name.encode(), message)
     data += xxh3(data)
@@ -77,8 +77,8 @@ def key_slot(repository, master, passphrase, name, label=b"", owner=None):
 class PackWriter:
     """A pack of chunks or nodes, frame by frame."""
 
-    def __init__(self, repository, kind, session):
-        self.repository, self.kind, self.session = repository, kind, session
+    def __init__(self, repository, kind, session, later=False):
+        self.repository, self.kind, self.session, self.later = repository, kind, session, later
         self.handle = os.urandom(16)
         self.table, self.frames, self.count = b"", b"", 0
 
@@ -105,9 +105,10 @@ class PackWriter:
         """Stores the pack; returns its length."""
         repo, name = self.repository, pack_name(self.kind, self.handle)
         length = 96 + len(self.frames) + len(self.table) + 64
-        head = header(repo, self.kind, length - 64) + bytes.fromhex(self.session)
-        head += bytes([repo.config.chunk.bit_length() - 1, repo.config.cipher]) + bytes(14)
-        tail = struct.pack("<4sHHIIQ", b"XVPF", 1, 0, self.count, len(self.table),
+        head = header(repo, self.kind, length - 64, later=self.later) + bytes.fromhex(self.session)
+        head += bytes([repo.config.chunk.bit_length() - 1, repo.config.cipher])
+        head += bytes([self.later]) * 14
+        tail = struct.pack("<4sHHIIQ", b"XVPF", 1, 5 * self.later, self.count, len(self.table),
                            96 + len(self.frames)) + xxh3(self.table)
         tail += mac(repo.keys.mac, name.encode() + head + self.table + tail)
         put(repo, name, head + self.frames + self.table + tail)

@@ -35,10 +35,14 @@ class Written(FormatCase):
         self.contents = {0: rng.randbytes(CHUNK), 1: b"short", 2: b"text" * 100,
                          129: b"\x01" * CHUNK, 130: rng.randbytes(10)}
 
-    def write(self, misplaced=False):
-        """Writes a point of one disk; misplaced: locations of chunks in the tree lead nowhere."""
+    def write(self, misplaced=False, later=False):
+        """Writes a point of one disk.
+
+        misplaced: locations of chunks in the tree lead nowhere. later: with a later minor version
+        and values in reserved bytes.
+        """
         repo = self.repository
-        pack = forge.PackWriter(repo, CHUNKS, SESSION)
+        pack = forge.PackWriter(repo, CHUNKS, SESSION, later)
         ids = {number: mac(repo.keys.chunk, data) for number, data in self.contents.items()}
         places = {}
         for numbers, compressed in (((0,), False), ((1, 2, 129), True), ((130,), False)):
@@ -52,7 +56,7 @@ class Written(FormatCase):
             places[0] = (os.urandom(16), 0, 96, 1000)                    # no such pack
             places[2] = (*places[2][:1], 0, *places[2][2:])              # another slot
             places[130] = (pack.handle, 0, 97, places[130][3])           # no frame there
-        nodes = forge.PackWriter(repo, NODES, SESSION)
+        nodes = forge.PackWriter(repo, NODES, SESSION, later)
         first = {n: (ids[n], *places[n]) for n in (0, 1, 2)}
         first[5] = 1
         second = {n - 128: (ids[n], *places[n]) for n in (129, 130)}
@@ -67,16 +71,16 @@ class Written(FormatCase):
         stored += nodes.finish()
         root = {"kind": 2, "level": 1, "id": identity.hex(), "pack": nodes.handle.hex(),
                 "offset": offset, "length": length}
-        self.commit(root, stored, forge.segment(repo, SEGMENT_ID, locations))
+        self.commit(root, stored, forge.segment(repo, SEGMENT_ID, locations), later)
 
-    def commit(self, root, stored, segment):
+    def commit(self, root, stored, segment, later):
         """Point and journal."""
         facts = {"session": SESSION, "point": POINT_ID, "vm_uuid": "vm", "vm_name": "web",
                  "pool_uuid": "pool", "taken": 5, "stored": stored}
         disk = {"key": "vdi", "device": "0", "size": SIZE, "metadata": "{}", "stats": {},
                 "root": root}
         point = forge.sealed_object(self.repository, "rp/" + POINT_ID, POINT, {
-            **facts, "job_id": "job", "metadata": "{}", "disks": [disk]})
+            **facts, "job_id": "job", "metadata": "{}", "disks": [disk]}, later)
         journal = forge.JournalWriter(self.repository)
         journal.append([{"type": SESSION_BEGIN, "flags": 0, "session": SESSION, "kind": "backup",
                          "key": "k", "token": 1, "owner": "", "pins": []}])
@@ -112,6 +116,14 @@ class Written(FormatCase):
         self.assertEqual(library("verify"), "0")
         notes = []
         self.assertEqual(Verifier(self.read(notes), notes).run(), [])
+
+    def test_later_minor_version(self):
+        """Minor versions and reserved bytes are ignored; a strict reader remarks them."""
+        self.write(later=True)
+        library = self.assert_restored()
+        self.assertEqual(library("verify"), "0")
+        notes = []
+        self.assertNotEqual(Verifier(self.read(notes), notes).run(), [])
 
     def test_locations_are_hints(self):
         self.write(misplaced=True)

@@ -23,8 +23,10 @@ struct xv_packer {
     struct xv_session *session;
     struct xv_crypt_tool *tool;
     ZSTD_CCtx *zstd;
+    uint32_t chunk_size;
     uint32_t frame_target;
-    uint8_t *raw; /* frame_target bytes */
+    uint8_t *raw;            /* frame_target bytes */
+    const uint8_t *borrowed; /* the gathered bytes are still the caller's; NULL: they are in raw */
     uint32_t raw_length;
     uint8_t *packed;
     size_t packed_capacity;
@@ -46,6 +48,7 @@ int xv_packer_new(struct xv_session *session, struct xv_packer **ret, xvsa_error
     if (packer == NULL)
         return xv_fail_memory(error);
     packer->session = session;
+    packer->chunk_size = xv_repo_chunk_size(session->repo);
     packer->frame_target = session->repo->config.frame_target;
     packer->packed_capacity = ZSTD_compressBound(packer->frame_target);
     packer->raw = malloc(packer->frame_target);
@@ -142,9 +145,9 @@ static int note_known(struct xv_packer *packer, const struct xv_location *at, xv
     return rc;
 }
 
-static int seal_frame(struct xv_packer *packer, const uint8_t *raw, const struct xv_call *call,
-                      xvsa_error **error)
+static int seal_frame(struct xv_packer *packer, const struct xv_call *call, xvsa_error **error)
 {
+    const uint8_t *raw = packer->borrowed != NULL ? packer->borrowed : packer->raw;
     struct xv_location at = {0};
     size_t packed = ZSTD_compress2(packer->zstd, packer->packed, packer->packed_capacity, raw,
                                    packer->raw_length);
@@ -166,12 +169,35 @@ static int seal_frame(struct xv_packer *packer, const uint8_t *raw, const struct
     packer->count = 0;
     packer->raw_length = 0;
     packer->pending_count = 0;
+    packer->borrowed = NULL;
     return rc;
 }
 
 int xv_packer_flush(struct xv_packer *packer, const struct xv_call *call, xvsa_error **error)
 {
-    return packer->count == 0 ? 0 : seal_frame(packer, packer->raw, call, error);
+    return packer->count == 0 ? 0 : seal_frame(packer, call, error);
+}
+
+/* Makes what was borrowed of the caller our own. */
+static void take_over(struct xv_packer *packer)
+{
+    if (packer->borrowed != NULL)
+        memcpy(packer->raw, packer->borrowed, packer->raw_length);
+    packer->borrowed = NULL;
+}
+
+/* Chunks that follow each other in the caller's memory are not copied unless the frame outlives the
+ * call. */
+static void gather(struct xv_packer *packer, const uint8_t *data, uint32_t length)
+{
+    if (packer->count == 0) {
+        packer->borrowed = data;
+        return;
+    }
+    if (packer->borrowed != NULL && packer->borrowed + packer->raw_length == data)
+        return;
+    take_over(packer);
+    memcpy(packer->raw + packer->raw_length, data, length);
 }
 
 static int add_new(struct xv_packer *packer, struct xv_disk_writer *writer, uint64_t chunk,
@@ -179,19 +205,21 @@ static int add_new(struct xv_packer *packer, struct xv_disk_writer *writer, uint
                    const struct xv_call *call, xvsa_error **error)
 {
     int rc = 0;
-    if (packer->raw_length + length > packer->frame_target ||
-        packer->count == XV_FRAME_CHUNKS_MAX || packer->pending_count == PENDING_MAX)
+    if (packer->pending_count == PENDING_MAX)
         rc = xv_packer_flush(packer, call, error);
     if (rc != 0)
         return rc;
-    memcpy(packer->raw + packer->raw_length, data, length);
-    memcpy(packer->entries + packer->count * XV_FRAME_ENTRY, id, XV_ID_BYTES);
-    xv_put32(packer->entries + packer->count * XV_FRAME_ENTRY + XV_ID_BYTES, length);
+    uint8_t *entry = packer->entries + packer->count * XV_FRAME_ENTRY;
+    gather(packer, data, length);
+    memcpy(entry, id, XV_ID_BYTES);
+    xv_put32(entry + XV_ID_BYTES, length);
     packer->pending[packer->pending_count++] = (struct pending){writer, chunk, packer->count};
     packer->raw_length += length;
     packer->count++;
     packer->stats.bytes_new += length;
-    return 0;
+    bool full = packer->raw_length + packer->chunk_size > packer->frame_target ||
+                packer->count == XV_FRAME_CHUNKS_MAX;
+    return full ? xv_packer_flush(packer, call, error) : 0;
 }
 
 /* Is it in the frame that is being gathered? Then the place waits with that chunk. */
@@ -285,7 +313,7 @@ static int put_chunk(struct xv_packer *packer, struct xv_disk_writer *writer, ui
 int xv_packer_put(struct xv_packer *packer, struct xv_disk_writer *writer, uint64_t offset,
                   const void *data, size_t length, const struct xv_call *call, xvsa_error **error)
 {
-    uint32_t chunk_size = xv_repo_chunk_size(packer->session->repo);
+    uint32_t chunk_size = packer->chunk_size;
     if (offset % chunk_size != 0 || offset > writer->size || length > writer->size - offset ||
         (length % chunk_size != 0 && offset + length != writer->size))
         return xv_fail(error, XVSA_ERR_INVALID, "repo",
@@ -302,6 +330,7 @@ int xv_packer_put(struct xv_packer *packer, struct xv_disk_writer *writer, uint6
     }
     if (rc == 0)
         rc = place_all(packer, writer, call, error);
+    take_over(packer);
     packer->placement_count = 0;
     xv_disk_writer_count(writer, &packer->stats);
     if (rc == 0 && xv_known_count(&packer->session->known) >= XV_KNOWN_MAX)

@@ -113,6 +113,8 @@ int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *opti
                      const struct xv_call *call, struct xv_session **ret,
                      xvsa_error **error) XV_MUST_CHECK;
 struct xv_point *xv_session_base(const struct xv_session *session);
+/* Bytes that a session's packs take in memory at most. */
+uint64_t xv_session_memory(const struct xv_repo *repo);
 
 struct xv_disk_writer;
 

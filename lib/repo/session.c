@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DATA_BUFFERS   3
-#define NODE_BUFFERS   2
+#define DATA_BUFFERS   2
+#define NODE_BUFFERS   1
 #define DATA_UPLOADERS 2
 
 static const char *const kinds[] = {"backup", "restore", "maintenance", "copy", "verify"};
@@ -174,6 +174,11 @@ int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *opti
     }
     *ret = session;
     return 0;
+}
+
+uint64_t xv_session_memory(const struct xv_repo *repo)
+{
+    return (uint64_t)(DATA_BUFFERS + NODE_BUFFERS) * repo->config.pack_target;
 }
 
 struct xv_point *xv_session_base(const struct xv_session *session)

@@ -6,7 +6,7 @@
 #include "base/options.h"
 #include "job/history.h"
 
-#define DEFAULT_MEMORY (256u << 20)
+#define DEFAULT_MEMORY (512u << 20)
 #define THREADS_MAX    1024u
 
 XVSA_API uint32_t xvsa_version(void)
@@ -36,8 +36,8 @@ static int check_options(const xvsa_context_options *options, xvsa_error **error
     if (rc != 0)
         return rc;
     if (options->log_level < 0 || options->log_level > XVSA_LOG_DEBUG)
-        return xv_fail(error, XVSA_ERR_INVALID, "api", "xvsa_context_options.log_level: %d is no level",
-                       options->log_level);
+        return xv_fail(error, XVSA_ERR_INVALID, "api",
+                       "xvsa_context_options.log_level: %d is no level", options->log_level);
     if (options->worker_threads > THREADS_MAX)
         return xv_fail(error, XVSA_ERR_INVALID, "api",
                        "xvsa_context_options.worker_threads: %u are more than %u",

@@ -18,7 +18,8 @@ static long device_position(const char *text)
     return position - 1;
 }
 
-static int find_disk(const struct xv_point *point, const char *disk, size_t *ret, xvsa_error **error)
+static int find_disk(const struct xv_point *point, const char *disk, size_t *ret,
+                     xvsa_error **error)
 {
     char position[24];
     long number = device_position(disk);
@@ -131,5 +132,6 @@ XVSA_API int32_t xvsa_disk_extents(xvsa_disk *disk, uint64_t offset, uint64_t le
         rc = xv_call_resolve(call, &within, error);
     if (rc != 0)
         return rc;
-    return xv_point_disk_extents(disk->disk, offset, length, extents, count, ret_count, &within, error);
+    return xv_point_disk_extents(disk->disk, offset, length, extents, count, ret_count, &within,
+                                 error);
 }

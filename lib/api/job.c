@@ -34,7 +34,8 @@ XVSA_API int32_t xvsa_plan_new(xvsa_context *context, const char *spec, xvsa_poo
         rc = xv_call_resolve(call, &within, error);
     struct xv_plan *plan = NULL;
     if (rc == 0)
-        rc = xv_plan_new(engine_of(context), spec, pool_of(pool), repo->repo, &within, &plan, error);
+        rc =
+            xv_plan_new(engine_of(context), spec, pool_of(pool), repo->repo, &within, &plan, error);
     if (rc == 0)
         *ret = (xvsa_plan *)plan;
     return rc;

@@ -10,7 +10,8 @@
 #define POOL_FLAGS                                                                                 \
     (XVSA_POOL_TRUST_ON_FIRST_USE | XVSA_POOL_NO_RECOVERY | XVSA_POOL_ALLOW_PLAIN_HTTP)
 
-static int check_texts(const char *const *texts, uint32_t count, const char *name, xvsa_error **error)
+static int check_texts(const char *const *texts, uint32_t count, const char *name,
+                       xvsa_error **error)
 {
     int rc = count == 0 ? 0 : require(texts, name, error);
     for (uint32_t i = 0; rc == 0 && i < count; i++) {
@@ -24,7 +25,8 @@ static int check_options(const xvsa_pool_options *options, xvsa_error **error)
 {
     int rc = check_flags(options->flags, POOL_FLAGS, "xvsa_pool_options.flags", error);
     if (rc == 0 && options->url_count == 0)
-        rc = xv_fail(error, XVSA_ERR_INVALID, "api", "xvsa_pool_options.urls: at least one is needed");
+        rc = xv_fail(error, XVSA_ERR_INVALID, "api",
+                     "xvsa_pool_options.urls: at least one is needed");
     if (rc == 0)
         rc = check_texts(options->urls, options->url_count, "xvsa_pool_options.urls", error);
     if (rc == 0)

@@ -23,8 +23,8 @@ static int add_proxy(struct xv_pool *pool, const xvsa_proxy_options *options,
                      const struct xv_call *call, xvsa_proxy **ret, xvsa_error **error)
 {
     struct xv_proxy *proxy = NULL;
-    int rc = xv_pool_add_proxy(pool, options->name, options->vm_uuid, options->max_disks, call, &proxy,
-                               error);
+    int rc = xv_pool_add_proxy(pool, options->name, options->vm_uuid, options->max_disks, call,
+                               &proxy, error);
     if (rc != 0)
         return rc;
     rc = make_handle(pool, proxy, ret, error);
@@ -111,7 +111,8 @@ XVSA_API int32_t xvsa_proxy_reach(xvsa_proxy *proxy, const xvsa_call *call, char
     if (rc != 0)
         return rc;
     bool coordinates = xv_pool_is_coordinator(proxy->pool, proxy->proxy);
-    rc = xv_json_print(xv_proxy_reach_to_json(proxy->proxy, coordinates, inventory), ret_json, error);
+    rc = xv_json_print(xv_proxy_reach_to_json(proxy->proxy, coordinates, inventory), ret_json,
+                       error);
     xv_inventory_free(inventory);
     return rc;
 }

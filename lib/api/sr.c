@@ -46,7 +46,8 @@ static int make_sr(const struct xv_inventory *inventory, const struct xv_sr *fro
     return 0;
 }
 
-static int fail_ambiguous(const struct xv_inventory *inventory, const char *name, xvsa_error **error)
+static int fail_ambiguous(const struct xv_inventory *inventory, const char *name,
+                          xvsa_error **error)
 {
     struct xv_buffer list;
     xv_buffer_init(&list, LIST_MAX);
@@ -80,8 +81,8 @@ static int find_sr(const struct xv_inventory *inventory, const char *id, const s
         *ret = &inventory->srs[i];
     }
     if (*ret == NULL)
-        return xv_fail(error, XVSA_ERR_NOT_FOUND, "api", "the pool has no SR with the uuid or name \"%s\"",
-                       id);
+        return xv_fail(error, XVSA_ERR_NOT_FOUND, "api",
+                       "the pool has no SR with the uuid or name \"%s\"", id);
     return 0;
 }
 

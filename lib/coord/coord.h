@@ -30,8 +30,8 @@ const char *xv_coord_owner(const struct xv_coord *coord);
 struct xv_coord_job {
     const char *id;
     const char *type;
-    const char *name;      /* of the spec; "" for none */
-    const char *state;     /* "running", "succeeded", "partial", "failed", "cancelled", "interrupted" */
+    const char *name;  /* of the spec; "" for none */
+    const char *state; /* "running", "succeeded", "partial", "failed", "cancelled", "interrupted" */
     const char *pool_uuid; /* "" for none */
     const char *repo_id;
     const char *spec;   /* JSON text */
@@ -70,8 +70,8 @@ int xv_coord_intent_clear(struct xv_coord *coord, int64_t id, xvsa_error **error
 int xv_coord_intent_abandon(struct xv_coord *coord, int64_t id, xvsa_error **error) XV_MUST_CHECK;
 /* Intents of a pool that were abandoned or whose owner died. */
 typedef int (*xv_intent_fn)(void *user, const struct xv_intent *intent, xvsa_error **error);
-int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn, void *user,
-                          xvsa_error **error) XV_MUST_CHECK;
+int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn,
+                          void *user, xvsa_error **error) XV_MUST_CHECK;
 
 /* History ---------------------------------------------------------------------------------------- */
 

@@ -32,7 +32,8 @@ int xv_coord_intent_add(struct xv_coord *coord, const struct xv_intent *intent, 
 
 int xv_coord_intent_clear(struct xv_coord *coord, int64_t id, xvsa_error **error)
 {
-    return xv_state_run(coord, "clear an intent", error, "DELETE FROM intents WHERE id = ?", "i", id);
+    return xv_state_run(coord, "clear an intent", error, "DELETE FROM intents WHERE id = ?", "i",
+                        id);
 }
 
 int xv_coord_intent_abandon(struct xv_coord *coord, int64_t id, xvsa_error **error)
@@ -72,8 +73,12 @@ static struct row *copy_row(sqlite3_stmt *statement)
             return NULL;
         }
     }
-    row->intent = (struct xv_intent){sqlite3_column_int64(statement, 0), row->texts[0],
-                                     row->texts[1], row->texts[2], row->texts[3], row->texts[4]};
+    row->intent = (struct xv_intent){sqlite3_column_int64(statement, 0),
+                                     row->texts[0],
+                                     row->texts[1],
+                                     row->texts[2],
+                                     row->texts[3],
+                                     row->texts[4]};
     snprintf(row->owner, sizeof row->owner, "%s", xv_state_text(statement, 6));
     row->abandoned = sqlite3_column_int(statement, 7) != 0;
     return row;
@@ -105,8 +110,8 @@ static int collect(struct xv_coord *coord, const char *pool_uuid, struct row **r
     return rc;
 }
 
-int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn, void *user,
-                          xvsa_error **error)
+int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn,
+                          void *user, xvsa_error **error)
 {
     struct row *rows = NULL;
     int rc = collect(coord, pool_uuid, &rows, error);

@@ -28,8 +28,8 @@ int xv_coord_job_end(struct xv_coord *coord, const char *id, const char *state, 
 }
 
 /* Owners of running jobs, at most OWNERS_MAX at a time. */
-static int running_owners(struct xv_coord *coord, char owners[][XV_OWNER_MAX + 1], size_t *ret_count,
-                          xvsa_error **error)
+static int running_owners(struct xv_coord *coord, char owners[][XV_OWNER_MAX + 1],
+                          size_t *ret_count, xvsa_error **error)
 {
     sqlite3_stmt *statement = NULL;
     pthread_mutex_lock(&coord->lock);
@@ -52,15 +52,16 @@ int xv_jobs_interrupt(struct xv_coord *coord, xvsa_error **error)
         if (!xv_owner_is_alive(coord, owners[i]))
             rc = xv_state_run(coord, "mark interrupted jobs", error,
                               "UPDATE jobs SET state = 'interrupted'"
-                              " WHERE state = 'running' AND owner = ?", "s", owners[i]);
+                              " WHERE state = 'running' AND owner = ?",
+                              "s", owners[i]);
     }
     return rc;
 }
 
 static void copy_row(sqlite3_stmt *statement, struct xv_coord_job *job)
 {
-    const char **texts[] = {&job->id, &job->type, &job->name, &job->state, &job->pool_uuid,
-                            &job->repo_id, &job->spec, &job->report};
+    const char **texts[] = {&job->id,        &job->type,    &job->name, &job->state,
+                            &job->pool_uuid, &job->repo_id, &job->spec, &job->report};
     for (int i = 0; i < 8; i++) {
         bool null = sqlite3_column_type(statement, i) == SQLITE_NULL;
         *texts[i] = null ? NULL : strdup(xv_state_text(statement, i));
@@ -71,8 +72,8 @@ static void copy_row(sqlite3_stmt *statement, struct xv_coord_job *job)
 
 static void free_row(struct xv_coord_job *job)
 {
-    const char *texts[] = {job->id, job->type, job->name, job->state, job->pool_uuid,
-                           job->repo_id, job->spec, job->report};
+    const char *texts[] = {job->id,        job->type,    job->name, job->state,
+                           job->pool_uuid, job->repo_id, job->spec, job->report};
     for (int i = 0; i < 8; i++)
         free((char *)(uintptr_t)texts[i]);
 }

@@ -26,7 +26,8 @@ static bool owner_path(const struct xv_coord *coord, const char *owner, char *pa
 
 static bool is_owner_name(const char *owner)
 {
-    return strlen(owner) == XV_OWNER_MAX && strspn(owner + 1, "0123456789abcdef") == XV_OWNER_MAX - 1;
+    return strlen(owner) == XV_OWNER_MAX &&
+           strspn(owner + 1, "0123456789abcdef") == XV_OWNER_MAX - 1;
 }
 
 static int lock_file(struct xv_coord *coord, xvsa_error **error)

@@ -89,8 +89,8 @@ static int prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret,
     return 0;
 }
 
-int xv_state_prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret, xvsa_error **error,
-                     const char *sql, const char *types, ...)
+int xv_state_prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret,
+                     xvsa_error **error, const char *sql, const char *types, ...)
 {
     va_list args;
     va_start(args, types);
@@ -169,7 +169,8 @@ static int prepare_file(struct xv_coord *coord, xvsa_error **error)
     /* FULL: an intent must survive a power failure that the pool's object survives. */
     int rc = execute(coord, "set it up",
                      "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;"
-                     "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF", error);
+                     "PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF",
+                     error);
     if (rc == 0)
         rc = execute(coord, "begin its update", "BEGIN IMMEDIATE", error);
     if (rc != 0)

@@ -27,8 +27,8 @@ int xv_state_run(struct xv_coord *coord, const char *what, xvsa_error **error, c
                  const char *types, ...) XV_MUST_CHECK;
 
 /* Prepares a statement with parameters as above; the caller holds the lock. */
-int xv_state_prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret, xvsa_error **error,
-                     const char *sql, const char *types, ...) XV_MUST_CHECK;
+int xv_state_prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret,
+                     xvsa_error **error, const char *sql, const char *types, ...) XV_MUST_CHECK;
 
 /* A text column; "" for NULL. */
 const char *xv_state_text(sqlite3_stmt *statement, int column);

@@ -23,7 +23,8 @@ static int begin_session(struct xv_backup *backup, const struct xv_call *call, x
         rc = xv_run_reason(run, NULL, error, XV_REASON_BASE_POINT_GONE, "%s",
                            xv_point_id(run->plan->base));
     if (rc == 0)
-        rc = xv_intake_new(run->job->pipeline, backup->session, run->cancel, &backup->intake, error);
+        rc =
+            xv_intake_new(run->job->pipeline, backup->session, run->cancel, &backup->intake, error);
     return rc;
 }
 
@@ -88,11 +89,11 @@ static int take_snapshot(struct xv_backup *backup, xvsa_error **error)
     const char **skip = list_skipped(backup->run, &skip_count);
     if (skip == NULL)
         return xv_fail_memory(error);
-    int rc = xv_snapshot_take(backup->client, backup->vm_ref, backup->run->tag, skip, skip_count, call,
-                              &backup->snapshot_ref, error);
+    int rc = xv_snapshot_take(backup->client, backup->vm_ref, backup->run->tag, skip, skip_count,
+                              call, &backup->snapshot_ref, error);
     free(skip);
-    backup->snapshot_unsure = rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT ||
-                              rc == XVSA_ERR_UNKNOWN_OUTCOME;
+    backup->snapshot_unsure =
+        rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT || rc == XVSA_ERR_UNKNOWN_OUTCOME;
     struct xv_value *record = NULL;
     if (rc == 0)
         rc = xv_snapshot_disks(backup->client, backup->snapshot_ref, call, &backup->disks,
@@ -234,7 +235,8 @@ static void release(struct xv_backup *backup, bool committed)
         xvsa_error *error = NULL;
         if (xv_session_abort(backup->session, &call, &error) != 0)
             xv_log(xv_engine_env(run->job->engine), XVSA_LOG_WARNING, "job",
-                   "cannot end the session of VM %s: %s", run->plan->uuid, xvsa_error_message(error));
+                   "cannot end the session of VM %s: %s", run->plan->uuid,
+                   xvsa_error_message(error));
         xvsa_error_unref(error);
     }
     if (backup->session != NULL)

@@ -56,14 +56,15 @@ static void reduce(struct cleaning *cleaning, struct xv_disk_run *disk)
     xvsa_error *error = NULL;
     int rc = xv_cbt_reduce(backup->client, ref, &cleaning->call, &error);
     if (rc == 0) {
-        rc = xv_record_set_tag(backup->client, "VDI", ref, XV_TAG_KEY, cleaning->tag, &cleaning->call,
-                               &error);
+        rc = xv_record_set_tag(backup->client, "VDI", ref, XV_TAG_KEY, cleaning->tag,
+                               &cleaning->call, &error);
         check(cleaning, rc, error);
         return;
     }
     xvsa_error *ignored = NULL;
     if (xv_vdi_destroy(backup->client, ref, &cleaning->call, &ignored) == 0)
-        xv_run_note(backup->run, disk, XV_REASON_CBT_BASE_NOT_KEPT, "%s", xvsa_error_message(error));
+        xv_run_note(backup->run, disk, XV_REASON_CBT_BASE_NOT_KEPT, "%s",
+                    xvsa_error_message(error));
     else
         check(cleaning, rc, xvsa_error_ref(error));
     xvsa_error_unref(ignored);
@@ -130,8 +131,8 @@ static void remove_unknown(struct cleaning *cleaning)
     size_t removed = 0;
     size_t left = 0;
     xvsa_error *error = NULL;
-    int rc = xv_leftovers_remove(backup->client, find_tag, backup->run->tag, NULL, 0, &cleaning->call,
-                                 &removed, &left, &error);
+    int rc = xv_leftovers_remove(backup->client, find_tag, backup->run->tag, NULL, 0,
+                                 &cleaning->call, &removed, &left, &error);
     check(cleaning, rc, error);
     if (left > 0)
         cleaning->clean = false;

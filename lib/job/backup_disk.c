@@ -12,8 +12,8 @@
 
 /* Unchanged chunks that every incremental reads again: a few, and up to a thousandth of the disk as
  * long as that is at most a twentieth of what changed. */
-#define AUDIT_LEAST    4u
-#define AUDIT_OF_DISK  1000u
+#define AUDIT_LEAST     4u
+#define AUDIT_OF_DISK   1000u
 #define AUDIT_OF_CHANGE 20u
 
 /* Of one disk, while it moves. */
@@ -42,8 +42,9 @@ static int read_allocation(struct passage *passage, struct xv_extents *ret, xvsa
     const struct xv_host *host = xv_run_host(passage->disk);
     xv_extents_init(&raw);
     xvsa_error *failure = NULL;
-    int rc = xv_vdi_open_http(backup->client, backup->run->job->plan->inventory,
-                              passage->disk->snapshot->vdi_ref, host, &passage->call, &source, &failure);
+    int rc =
+        xv_vdi_open_http(backup->client, backup->run->job->plan->inventory,
+                         passage->disk->snapshot->vdi_ref, host, &passage->call, &source, &failure);
     if (rc == 0)
         rc = xv_disk_allocated(source, &raw, &passage->call, &failure);
     xv_disk_close(source);
@@ -193,7 +194,8 @@ static int compare_range(struct passage *passage, const struct xv_range *range, 
     for (uint64_t at = 0; rc == 0 && *ret_same && at < range->length; at += passage->chunk) {
         uint64_t left = range->length - at;
         size_t length = left < passage->chunk ? (size_t)left : passage->chunk;
-        rc = xv_disk_read(passage->source, range->offset + at, buffer, length, &passage->call, error);
+        rc = xv_disk_read(passage->source, range->offset + at, buffer, length, &passage->call,
+                          error);
         if (rc == 0)
             rc = xv_disk_writer_matches_base(disk->writer, range->offset + at, buffer, length,
                                              &passage->call, ret_same, error);
@@ -213,8 +215,8 @@ static int audit(struct passage *passage, bool *ret_same, xvsa_error **error)
     xv_extents_init(&sample);
     int rc = xv_random(&seed, sizeof seed, error);
     if (rc == 0)
-        rc = xv_changes_sample(&passage->read, passage->size, passage->chunk, 0, audit_chunks(passage),
-                               seed, &sample, error);
+        rc = xv_changes_sample(&passage->read, passage->size, passage->chunk, 0,
+                               audit_chunks(passage), seed, &sample, error);
     uint8_t *buffer = malloc(passage->chunk);
     if (rc == 0 && buffer == NULL)
         rc = xv_fail_memory(error);
@@ -243,7 +245,8 @@ static int audit_kept(struct passage *passage, xvsa_error **error)
     if (passage->disk->mode != XV_MODE_INCREMENTAL || passage->keep.count == 0)
         return 0;
     if (strcmp(passage->source->ops->transport, "http") == 0)
-        return xv_run_reason(passage->backup->run, passage->disk, error, XV_REASON_AUDIT_SKIPPED, NULL);
+        return xv_run_reason(passage->backup->run, passage->disk, error, XV_REASON_AUDIT_SKIPPED,
+                             NULL);
     bool same = true;
     int rc = audit(passage, &same, error);
     return rc == 0 && !same ? distrust(passage, error) : rc;
@@ -281,8 +284,8 @@ static int stream(struct passage *passage, xvsa_error **error)
             rc = open_http(passage, error);
         if (rc == 0) {
             note_transport(passage);
-            rc = xv_intake_move(intake, passage->source, &passage->read, disk->writer, &passage->call,
-                                error);
+            rc = xv_intake_move(intake, passage->source, &passage->read, disk->writer,
+                                &passage->call, error);
         }
     } else if (rc != 0 && error != NULL) {
         *error = xvsa_error_ref(failure);
@@ -307,8 +310,9 @@ static int move(struct passage *passage, xvsa_error **error)
         rc = stream(passage, error);
     xv_pipeline_shares(job->pipeline, &after);
     pthread_mutex_lock(&job->lock);
-    disk->shares = (struct xv_shares){after.source - before.source, after.cpu - before.cpu,
-                                      after.target > before.target ? after.target - before.target : 0};
+    disk->shares =
+        (struct xv_shares){after.source - before.source, after.cpu - before.cpu,
+                           after.target > before.target ? after.target - before.target : 0};
     pthread_mutex_unlock(&job->lock);
     return rc;
 }

@@ -107,18 +107,18 @@ void xv_base_choose(const struct xv_spec *spec, const struct xv_inventory *inven
     else
         disk->base_index = find_base_disk(base, disk);
     bool tracked = can_use_tracking(spec, inventory, base, disk);
-    disk->mode = tracked ? XV_MODE_INCREMENTAL
-                         : disk->base_index >= 0 ? XV_MODE_COMPARE : XV_MODE_FULL;
+    disk->mode = tracked                 ? XV_MODE_INCREMENTAL
+                 : disk->base_index >= 0 ? XV_MODE_COMPARE
+                                         : XV_MODE_FULL;
 }
 
-int xv_base_describe(const struct xv_plan_disk *disk, const char *snapshot_uuid, bool cbt, char **ret,
-                     xvsa_error **error)
+int xv_base_describe(const struct xv_plan_disk *disk, const char *snapshot_uuid, bool cbt,
+                     char **ret, xvsa_error **error)
 {
-    json_t *document = json_pack("{s:o, s:o, s:b, s:o, s:o}", "vdi", xv_json_text(disk->vdi_uuid),
-                                 "snapshot", xv_json_text(snapshot_uuid), "cbt", cbt, "name",
-                                 xv_json_text(disk->name), "sr",
-                                 disk->sr == NULL ? json_null()
-                                                  : xv_json_named(disk->sr->uuid, disk->sr->name));
+    json_t *document =
+        json_pack("{s:o, s:o, s:b, s:o, s:o}", "vdi", xv_json_text(disk->vdi_uuid), "snapshot",
+                  xv_json_text(snapshot_uuid), "cbt", cbt, "name", xv_json_text(disk->name), "sr",
+                  disk->sr == NULL ? json_null() : xv_json_named(disk->sr->uuid, disk->sr->name));
     return xv_json_print(document, ret, error);
 }
 

@@ -14,8 +14,8 @@ void xv_base_choose(const struct xv_spec *spec, const struct xv_inventory *inven
 
 /* What a point keeps of a disk; the caller frees it. snapshot_uuid: the VDI that the data were read
  * from. cbt: tracking was on. */
-int xv_base_describe(const struct xv_plan_disk *disk, const char *snapshot_uuid, bool cbt, char **ret,
-                     xvsa_error **error) XV_MUST_CHECK;
+int xv_base_describe(const struct xv_plan_disk *disk, const char *snapshot_uuid, bool cbt,
+                     char **ret, xvsa_error **error) XV_MUST_CHECK;
 
 /* The tag of VDIs that are kept for tracking: they belong to the last point of a VM in a repository and
  * are nobody's leftovers. */

@@ -18,7 +18,8 @@ static int list_changes(struct xv_backup *backup, struct xv_disk_run *disk, cons
 {
     char *bitmap = NULL;
     const struct xv_call limit = xv_call_within(call, LIST_MS);
-    int rc = xv_cbt_changes(backup->client, base_ref, disk->snapshot->vdi_ref, &limit, &bitmap, error);
+    int rc =
+        xv_cbt_changes(backup->client, base_ref, disk->snapshot->vdi_ref, &limit, &bitmap, error);
     if (rc == 0)
         rc = xv_changes_decode(bitmap, disk->snapshot->size, ret, error);
     free(bitmap);
@@ -50,8 +51,8 @@ int xv_changes_read(struct xv_backup *backup, struct xv_disk_run *disk, const st
                              "tracking was off when the snapshot was taken");
     char *base_ref = NULL;
     xvsa_error *failure = NULL;
-    int rc = xv_record_find(backup->client, "VDI", disk->plan->base_snapshot, call, &base_ref,
-                            &failure);
+    int rc =
+        xv_record_find(backup->client, "VDI", disk->plan->base_snapshot, call, &base_ref, &failure);
     if (rc != 0)
         return explain(backup, disk, rc, failure, XV_REASON_CBT_BASE_GONE, error);
     rc = list_changes(backup, disk, base_ref, call, ret, &failure);

@@ -42,8 +42,9 @@ static void end_disk(struct xv_disk_run *disk, int rc, xvsa_error *error)
         xv_error_set_detail(error, "vdi", disk->plan->vdi_uuid);
         xvsa_cancel_fire(disk->vm->cancel);
     }
-    enum xv_run_state state = rc == 0 ? XV_RUN_SUCCEEDED
-                              : rc == XVSA_ERR_CANCELLED ? XV_RUN_CANCELLED : XV_RUN_FAILED;
+    enum xv_run_state state = rc == 0                    ? XV_RUN_SUCCEEDED
+                              : rc == XVSA_ERR_CANCELLED ? XV_RUN_CANCELLED
+                                                         : XV_RUN_FAILED;
     json_t *body = name_disk(disk);
     json_object_set_new(body, "state", json_string(xv_run_state_name(state)));
     xv_events_add(job->events, "disk_finished", body);

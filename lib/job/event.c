@@ -25,9 +25,9 @@ struct xv_events {
     pthread_cond_t added;
     struct event *first, *last;
     size_t count;
-    bool ended;    /* the last event was added */
-    bool drained;  /* and taken */
-    int fd;        /* an eventfd that is not zero while the queue is not empty */
+    bool ended;   /* the last event was added */
+    bool drained; /* and taken */
+    int fd;       /* an eventfd that is not zero while the queue is not empty */
 };
 
 int xv_events_new(struct xv_events **ret, xvsa_error **error)

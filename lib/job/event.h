@@ -25,7 +25,7 @@ void xv_events_add_last(struct xv_events *events, const char *type, json_t *body
 
 int xv_events_fd(const struct xv_events *events);
 /* See xvsa_job_next_event. */
-int xv_events_next(struct xv_events *events, int64_t timeout_ms, char **ret, xvsa_error **error)
-    XV_MUST_CHECK;
+int xv_events_next(struct xv_events *events, int64_t timeout_ms, char **ret,
+                   xvsa_error **error) XV_MUST_CHECK;
 
 #endif

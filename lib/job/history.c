@@ -17,14 +17,14 @@ static int add_job(void *user, const struct xv_coord_job *job, xvsa_error **erro
 {
     json_t *jobs = user;
     json_t *report = parse(job->report);
-    json_t *object = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "id", xv_json_text(job->id),
-        "type", xv_json_text(job->type), "name", xv_json_text(job->name), "state",
-        xv_json_text(job->state), "pool", job->pool_uuid[0] == '\0' ? json_null()
-                                                                    : xv_json_text(job->pool_uuid),
-        "repo", xv_json_text(job->repo_id), "started_ms", (json_int_t)job->started_ms, "ended_ms",
-        (json_int_t)job->ended_ms, "spec", parse(job->spec), "summary", json_null(), "error",
-        json_null());
+    json_t *object =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "id",
+                  xv_json_text(job->id), "type", xv_json_text(job->type), "name",
+                  xv_json_text(job->name), "state", xv_json_text(job->state), "pool",
+                  job->pool_uuid[0] == '\0' ? json_null() : xv_json_text(job->pool_uuid), "repo",
+                  xv_json_text(job->repo_id), "started_ms", (json_int_t)job->started_ms, "ended_ms",
+                  (json_int_t)job->ended_ms, "spec", parse(job->spec), "summary", json_null(),
+                  "error", json_null());
     if (object != NULL && json_object_get(report, "summary") != NULL)
         json_object_set(object, "summary", json_object_get(report, "summary"));
     if (object != NULL && json_object_get(report, "error") != NULL)

@@ -14,7 +14,7 @@ struct list {
     char (*tags)[TAG_TEXT_MAX];
     int64_t *intents;
     size_t count;
-    char name_suffix[24];           /* ":<hash of the job's name>"; "" for none */
+    char name_suffix[24];             /* ":<hash of the job's name>"; "" for none */
     char own_owner[XV_OWNER_MAX + 2]; /* ":<owner>" */
 };
 
@@ -64,15 +64,15 @@ static int sweep(struct xv_pool *pool, const struct list *list, const struct xv_
     struct xv_client *client = xv_pool_client(pool);
     size_t removed = 0;
     size_t left = 0;
-    int rc = xv_leftovers_remove(client, is_dead, (void *)(uintptr_t)list, NULL, 0, call, &removed, &left,
-                                 error);
+    int rc = xv_leftovers_remove(client, is_dead, (void *)(uintptr_t)list, NULL, 0, call, &removed,
+                                 &left, error);
     if (removed > 0 || left > 0)
         xv_log(xv_engine_env(xv_pool_engine(pool)), XVSA_LOG_INFO, "janitor",
                "pool %s: removed %zu objects of dead jobs, %zu are left",
                xv_client_pool_uuid(client), removed, left);
     if (rc == 0 && left > 0)
-        rc = xv_fail(error, XVSA_ERR_BUSY, "janitor", "%zu objects of dead jobs could not be removed",
-                     left);
+        rc = xv_fail(error, XVSA_ERR_BUSY, "janitor",
+                     "%zu objects of dead jobs could not be removed", left);
     return rc;
 }
 

@@ -10,12 +10,13 @@
 #include "job/run.h"
 #include "job/thread.h"
 
-#define BLOCK_LEAST (256u << 10)
+#define BLOCK_LEAST  (256u << 10)
 #define MEMORY_LEAST (16u << 20)
 /* What is left of a job's memory is for the packers of the repository. */
 #define BLOCKS_PART 4u
 
-static const char *const state_names[] = {"", "running", "succeeded", "partial", "failed", "cancelled"};
+static const char *const state_names[] = {"",        "running", "succeeded",
+                                          "partial", "failed",  "cancelled"};
 
 const char *xv_job_state_name(int32_t state)
 {
@@ -119,7 +120,8 @@ static int make_slots(struct xv_job *job, xvsa_error **error)
         return xv_fail_memory(error);
     for (size_t i = 0; i < plan->proxy_count; i++)
         limits[i] = xv_proxy_max_disks(plan->proxies[i]);
-    int rc = xv_slots_new(limits, plan->proxy_count, plan->inventory->host_count, &job->slots, error);
+    int rc =
+        xv_slots_new(limits, plan->proxy_count, plan->inventory->host_count, &job->slots, error);
     free(limits);
     return rc;
 }
@@ -130,6 +132,7 @@ static int run_vms(struct xv_job *job, xvsa_error **error)
     uint32_t chunk = xv_repo_chunk_size(plan->repo);
     const struct xv_call call = {.cancel = job->cancel};
     xv_janitor_run(plan->pool, plan->spec->name, &call);
+    job->packs_left = job->memory - job->memory / BLOCKS_PART;
     int rc = make_slots(job, error);
     struct xv_pipeline *pipeline = NULL;
     if (rc == 0 && plan->spec->type == XV_JOB_BACKUP)
@@ -170,15 +173,15 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
     if (rc != 0)
         return rc == XVSA_ERR_CANCELLED ? XVSA_JOB_CANCELLED : XVSA_JOB_FAILED;
     if (done + failed < job->vm_count) {
-        xv_fail(&job->error, XVSA_ERR_CANCELLED, "job", "job %s was cancelled: %zu of %zu VMs were done",
-                job->id, done, job->vm_count);
+        xv_fail(&job->error, XVSA_ERR_CANCELLED, "job",
+                "job %s was cancelled: %zu of %zu VMs were done", job->id, done, job->vm_count);
         return XVSA_JOB_CANCELLED;
     }
     if (failed == 0)
         return XVSA_JOB_SUCCEEDED;
     if (done > 0) {
-        xv_fail(&job->error, XVSA_ERR_PARTIAL, "job", "%zu of %zu VMs failed; the first: %s", failed,
-                job->vm_count, xvsa_error_message(first->error));
+        xv_fail(&job->error, XVSA_ERR_PARTIAL, "job", "%zu of %zu VMs failed; the first: %s",
+                failed, job->vm_count, xvsa_error_message(first->error));
         return XVSA_JOB_PARTIAL;
     }
     job->error = xvsa_error_ref(first->error);
@@ -195,7 +198,8 @@ static void note_end(struct xv_job *job, int32_t state, const char *report)
     xvsa_error *error = NULL;
     if (xv_coord_job_end(xv_engine_coord(job->engine), job->id, xv_job_state_name(state), report,
                          job->ended_ms, &error) != 0)
-        xv_log(xv_engine_env(job->engine), XVSA_LOG_WARNING, "job", "%s", xvsa_error_message(error));
+        xv_log(xv_engine_env(job->engine), XVSA_LOG_WARNING, "job", "%s",
+               xvsa_error_message(error));
     xvsa_error_unref(error);
 }
 
@@ -235,12 +239,12 @@ static void *run(void *argument)
     job->share = xv_engine_take(job->engine);
     job->threads = job->share.threads == 0 ? 1 : job->share.threads;
     job->memory = job->share.memory < MEMORY_LEAST ? MEMORY_LEAST : job->share.memory;
-    xv_events_add(job->events, "started",
-                  json_pack("{s:s, s:s}", "job", job->id, "type",
-                            xv_job_type_name(job->plan->spec->type)));
+    xv_events_add(
+        job->events, "started",
+        json_pack("{s:s, s:s}", "job", job->id, "type", xv_job_type_name(job->plan->spec->type)));
     xvsa_error *error = NULL;
-    int rc = job->plan->spec->type == XV_JOB_VERIFY ? xv_verify_run(job, &error)
-                                                    : run_vms(job, &error);
+    int rc =
+        job->plan->spec->type == XV_JOB_VERIFY ? xv_verify_run(job, &error) : run_vms(job, &error);
     pthread_mutex_lock(&job->lock);
     struct xv_pipeline *pipeline = job->pipeline;
     if (pipeline != NULL)
@@ -280,7 +284,8 @@ int xv_job_start(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
     if (rc != 0)
         return rc;
     if (atomic_exchange(&plan->started, true))
-        return xv_fail(error, XVSA_ERR_STATE, "job", "the plan was started before; make another one");
+        return xv_fail(error, XVSA_ERR_STATE, "job",
+                       "the plan was started before; make another one");
     struct xv_job *job = NULL;
     rc = make_job(plan, &job, error);
     if (rc == 0)
@@ -325,8 +330,8 @@ void xv_job_progress(struct xv_job *job, xvsa_progress *ret)
         .bytes_read = atomic_load(&job->bytes_read),
         .bytes_stored = atomic_load(&job->bytes_stored),
         .elapsed_ms = now - job->started_clock_ms,
-        .remaining_ms = state == XVSA_JOB_RUNNING ? estimate(done, total, now - job->started_clock_ms)
-                                                  : 0,
+        .remaining_ms =
+            state == XVSA_JOB_RUNNING ? estimate(done, total, now - job->started_clock_ms) : 0,
     };
 }
 
@@ -359,7 +364,8 @@ int xv_job_wait(struct xv_job *job, int64_t timeout_ms, xvsa_error **error)
     if (error != NULL)
         *error = xvsa_error_ref(job->error);
     return state == XVSA_JOB_PARTIAL     ? XVSA_ERR_PARTIAL
-           : state == XVSA_JOB_CANCELLED ? XVSA_ERR_CANCELLED : xvsa_error_code(job->error);
+           : state == XVSA_JOB_CANCELLED ? XVSA_ERR_CANCELLED
+                                         : xvsa_error_code(job->error);
 }
 
 void xv_job_cancel(struct xv_job *job, int32_t level)
@@ -380,7 +386,8 @@ int xv_job_report(struct xv_job *job, char **ret, xvsa_error **error)
 {
     pthread_mutex_lock(&job->lock);
     char *text = job->report == NULL ? NULL : strdup(job->report);
-    json_t *document = job->report == NULL && job->plan != NULL ? xv_report_to_json(job, job->state) : NULL;
+    json_t *document =
+        job->report == NULL && job->plan != NULL ? xv_report_to_json(job, job->state) : NULL;
     pthread_mutex_unlock(&job->lock);
     if (text == NULL)
         return xv_json_print(document, ret, error);

@@ -10,12 +10,13 @@ int xv_json_parse(const char *text, const char *what, json_t **ret, xvsa_error *
 {
     size_t length = strnlen(text, DOCUMENT_MAX + 1);
     if (length > DOCUMENT_MAX)
-        return xv_fail(error, XVSA_ERR_LIMIT, "job", "%s: longer than %u bytes", what, DOCUMENT_MAX);
+        return xv_fail(error, XVSA_ERR_LIMIT, "job", "%s: longer than %u bytes", what,
+                       DOCUMENT_MAX);
     json_error_t fault;
     json_t *document = json_loadb(text, length, JSON_REJECT_DUPLICATES, &fault);
     if (document == NULL)
-        return xv_fail(error, XVSA_ERR_INVALID, "job", "%s: line %d, column %d: %s", what, fault.line,
-                       fault.column, fault.text);
+        return xv_fail(error, XVSA_ERR_INVALID, "job", "%s: line %d, column %d: %s", what,
+                       fault.line, fault.column, fault.text);
     if (!json_is_object(document)) {
         json_decref(document);
         return xv_fail(error, XVSA_ERR_INVALID, "job", "%s: must be a JSON object", what);
@@ -120,8 +121,8 @@ int xv_json_read_choice(const json_t *object, const char *path, const char *name
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s\"%s\"", i == 0 ? "" : ", ", names[i]);
     }
-    return xv_fail(error, XVSA_ERR_INVALID, "job", "%s.%s: \"%s\" is not one of %s", path, name, text,
-                   known);
+    return xv_fail(error, XVSA_ERR_INVALID, "job", "%s.%s: \"%s\" is not one of %s", path, name,
+                   text, known);
 }
 
 json_t *xv_json_text(const char *text)
@@ -168,17 +169,18 @@ static json_t *xenapi_of(const xvsa_error *e)
     json_t *params = json_array();
     for (uint32_t i = 0; i < xvsa_error_xenapi_param_count(e); i++)
         json_array_append_new(params, xv_json_text(xvsa_error_xenapi_param(e, i)));
-    return json_pack("{s:o, s:o}", "code", xv_json_text(xvsa_error_xenapi_code(e)), "params", params);
+    return json_pack("{s:o, s:o}", "code", xv_json_text(xvsa_error_xenapi_code(e)), "params",
+                     params);
 }
 
 json_t *xv_json_error(const xvsa_error *e)
 {
     if (e == NULL)
         return json_null();
-    json_t *object = json_pack("{s:s, s:o, s:s, s:s, s:b}", "code", xvsa_code_name(xvsa_error_code(e)),
-                               "message", xv_json_text(xvsa_error_message(e)), "component",
-                               xvsa_error_component(e), "advice", xvsa_error_advice(e), "retryable",
-                               xvsa_error_is_retryable(e));
+    json_t *object = json_pack(
+        "{s:s, s:o, s:s, s:s, s:b}", "code", xvsa_code_name(xvsa_error_code(e)), "message",
+        xv_json_text(xvsa_error_message(e)), "component", xvsa_error_component(e), "advice",
+        xvsa_error_advice(e), "retryable", xvsa_error_is_retryable(e));
     if (object == NULL)
         return NULL;
     if (xvsa_error_xenapi_code(e) != NULL)

@@ -12,7 +12,8 @@
 #include "base/error.h"
 
 /* Parses an object; duplicate members and anything behind it are refused. what names it in errors. */
-int xv_json_parse(const char *text, const char *what, json_t **ret, xvsa_error **error) XV_MUST_CHECK;
+int xv_json_parse(const char *text, const char *what, json_t **ret,
+                  xvsa_error **error) XV_MUST_CHECK;
 
 /* Fails when object is not an object or has a member that is not in names (NULL-terminated). */
 int xv_json_check_members(const json_t *object, const char *path, const char *const *names,

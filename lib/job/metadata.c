@@ -44,13 +44,13 @@ static json_t *sr_to_json(const struct xv_sr *sr)
 {
     if (sr == NULL)
         return json_null();
-    return json_pack("{s:o, s:o, s:o}", "uuid", xv_json_text(sr->uuid), "name", xv_json_text(sr->name),
-                     "type", xv_json_text(sr->type));
+    return json_pack("{s:o, s:o, s:o}", "uuid", xv_json_text(sr->uuid), "name",
+                     xv_json_text(sr->name), "type", xv_json_text(sr->type));
 }
 
 /* VBDs with their records, CD drives included; disks that are skipped are left out. */
-static int gather_vbds(struct xv_vm_run *run, const struct xv_call *call, json_t *vbds, json_t *vdis,
-                       xvsa_error **error)
+static int gather_vbds(struct xv_vm_run *run, const struct xv_call *call, json_t *vbds,
+                       json_t *vdis, xvsa_error **error)
 {
     const struct xv_vm *vm = run->plan->vm;
     int rc = 0;
@@ -95,7 +95,8 @@ static int gather_vifs(struct xv_vm_run *run, const struct xv_call *call, json_t
     return rc;
 }
 
-static json_t *assemble(const struct xv_vm_run *run, json_t *vm, json_t *vbds, json_t *vdis, json_t *vifs)
+static json_t *assemble(const struct xv_vm_run *run, json_t *vm, json_t *vbds, json_t *vdis,
+                        json_t *vifs)
 {
     const struct xv_plan *plan = run->job->plan;
     const struct xv_host *host = run->plan->vm->resident_on;
@@ -105,8 +106,8 @@ static json_t *assemble(const struct xv_vm_run *run, json_t *vm, json_t *vbds, j
                      "vbds", vbds, "vdis", vdis, "vifs", vifs);
 }
 
-int xv_metadata_gather(struct xv_vm_run *run, const char *vm_ref, const struct xv_call *call, char **ret,
-                       xvsa_error **error)
+int xv_metadata_gather(struct xv_vm_run *run, const char *vm_ref, const struct xv_call *call,
+                       char **ret, xvsa_error **error)
 {
     json_t *vm = NULL;
     json_t *vbds = json_array();

@@ -185,7 +185,8 @@ static int place_vm(struct xv_plan *plan, struct xv_plan_vm *vm, struct xv_sched
     }
     int rc = explain(plan, vm, entry, error);
     if (rc == 0 && judge(plan, vm) == 0)
-        rc = xv_fail(error, XVSA_ERR_INTERNAL, "job", "VM %s was refused without a reason", vm->uuid);
+        rc = xv_fail(error, XVSA_ERR_INTERNAL, "job", "VM %s was refused without a reason",
+                     vm->uuid);
     return rc;
 }
 

@@ -116,13 +116,17 @@ static json_t *proxies_to_json(const struct xv_plan *plan)
 json_t *xv_plan_disk_to_json(const struct xv_plan *plan, const struct xv_plan_disk *disk)
 {
     bool backup = plan->spec->type == XV_JOB_BACKUP;
-    const char *proxy = disk->proxy == XV_SCHED_NONE ? NULL : xv_proxy_name(plan->proxies[disk->proxy]);
+    const char *proxy =
+        disk->proxy == XV_SCHED_NONE ? NULL : xv_proxy_name(plan->proxies[disk->proxy]);
     json_t *object = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:s, s:o}", "device", xv_json_text(disk->device), "vdi",
         xv_json_text(disk->vdi_uuid), "name", xv_json_text(disk->name), "size",
         xv_json_count(disk->size), "sr",
         disk->sr == NULL ? json_null() : xv_json_named(disk->sr->uuid, disk->sr->name), "action",
-        disk->skipped ? "skip" : backup ? "backup" : "restore", "proxy", xv_json_text(proxy));
+        disk->skipped ? "skip"
+        : backup      ? "backup"
+                      : "restore",
+        "proxy", xv_json_text(proxy));
     if (object == NULL || disk->skipped)
         return object;
     if (!backup) {
@@ -155,11 +159,12 @@ static json_t *vifs_to_json(const struct xv_plan_vm *vm)
         const struct xv_plan_vif *vif = &vm->vifs[i];
         const struct xv_network *network = vif->network;
         json_array_append_new(
-            array, json_pack("{s:o, s:o, s:o, s:o, s:o}", "device", xv_json_text(vif->device), "mac",
-                             vif->mac[0] == '\0' ? json_null() : xv_json_text(vif->mac),
-                             "saved_network", xv_json_text(vif->saved_network), "network",
-                             network == NULL ? json_null() : xv_json_named(network->uuid, network->name),
-                             "reasons", xv_reasons_to_json(&vif->reasons)));
+            array,
+            json_pack("{s:o, s:o, s:o, s:o, s:o}", "device", xv_json_text(vif->device), "mac",
+                      vif->mac[0] == '\0' ? json_null() : xv_json_text(vif->mac), "saved_network",
+                      xv_json_text(vif->saved_network), "network",
+                      network == NULL ? json_null() : xv_json_named(network->uuid, network->name),
+                      "reasons", xv_reasons_to_json(&vif->reasons)));
     }
     return array;
 }
@@ -186,8 +191,8 @@ static json_t *point_to_json(const struct xv_point *point)
 json_t *xv_plan_vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *vm)
 {
     bool backup = plan->spec->type == XV_JOB_BACKUP;
-    json_t *object = json_pack("{s:o, s:o}", "uuid", xv_json_text(vm->uuid), "name",
-                               xv_json_text(vm->name));
+    json_t *object =
+        json_pack("{s:o, s:o}", "uuid", xv_json_text(vm->uuid), "name", xv_json_text(vm->name));
     json_object_set_new(object, backup ? "base" : "point",
                         point_to_json(backup ? vm->base : vm->point));
     if (!backup) {
@@ -200,9 +205,9 @@ json_t *xv_plan_vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *
 static json_t *vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *vm)
 {
     json_t *object = xv_plan_vm_to_json(plan, vm);
-    json_object_set_new(object, "action",
-                        json_string(vm->refusal != NULL ? "refuse"
-                                                        : xv_job_type_name(plan->spec->type)));
+    json_object_set_new(
+        object, "action",
+        json_string(vm->refusal != NULL ? "refuse" : xv_job_type_name(plan->spec->type)));
     json_object_set_new(object, "error", xv_json_error(vm->refusal));
     json_object_set_new(object, "helping_hosts", helping_hosts_to_json(plan, vm));
     json_object_set_new(object, "disks", disks_to_json(plan, vm));
@@ -227,8 +232,8 @@ json_t *xv_plan_to_json(const struct xv_plan *plan)
         pool = xv_json_named(xv_client_pool_uuid(xv_pool_client(plan->pool)),
                              xv_client_pool_name(xv_pool_client(plan->pool)));
     return json_pack("{s:s, s:s, s:o, s:{s:s}, s:o, s:o, s:{s:I, s:I, s:o}}", "type",
-                     xv_job_type_name(plan->spec->type), "name", plan->spec->name, "pool", pool, "repo",
-                     "id", xv_repo_id(plan->repo), "proxies", proxies_to_json(plan), "vms", vms,
-                     "summary", "vms", (json_int_t)plan->vm_count, "refused", refused, "bytes",
+                     xv_job_type_name(plan->spec->type), "name", plan->spec->name, "pool", pool,
+                     "repo", "id", xv_repo_id(plan->repo), "proxies", proxies_to_json(plan), "vms",
+                     vms, "summary", "vms", (json_int_t)plan->vm_count, "refused", refused, "bytes",
                      xv_json_count(bytes));
 }

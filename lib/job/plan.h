@@ -41,8 +41,8 @@ struct xv_plan_disk {
 };
 
 struct xv_plan_vif {
-    const char *device, *mac; /* mac "": a new one */
-    const char *saved_network; /* name in the backup */
+    const char *device, *mac;         /* mac "": a new one */
+    const char *saved_network;        /* name in the backup */
     const struct xv_network *network; /* NULL: left out */
     const json_t *saved;              /* what the point keeps of the interface */
     struct xv_reasons reasons;
@@ -95,7 +95,8 @@ json_t *xv_plan_vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *
 json_t *xv_plan_disk_to_json(const struct xv_plan *plan, const struct xv_plan_disk *disk);
 
 /* Makers of the VMs of a plan, by type. */
-int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call,
+                   xvsa_error **error) XV_MUST_CHECK;
 int xv_plan_restore(struct xv_plan *plan, const struct xv_call *call,
                     xvsa_error **error) XV_MUST_CHECK;
 

@@ -29,7 +29,8 @@ static void choose_transport(const struct xv_plan *plan, struct xv_plan_disk *di
 }
 
 /* Disks that cannot be part of a snapshot, or shall not. */
-static bool is_skipped(const struct xv_plan *plan, const struct xv_vbd *vbd, struct xv_plan_disk *disk)
+static bool is_skipped(const struct xv_plan *plan, const struct xv_vbd *vbd,
+                       struct xv_plan_disk *disk)
 {
     if (disk->vdi->reset_on_boot)
         xv_reasons_add(&disk->reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
@@ -77,8 +78,9 @@ static int find_base(struct xv_plan *plan, struct xv_plan_vm *vm, const struct x
         return 0;
     }
     if (rc != 0) {
-        rc = xv_error_wrap(&failure, rc, "job", "VM \"%s\" (%s): cannot read its last restore point",
-                           vm->name, vm->uuid);
+        rc =
+            xv_error_wrap(&failure, rc, "job", "VM \"%s\" (%s): cannot read its last restore point",
+                          vm->name, vm->uuid);
         if (error != NULL)
             *error = failure;
         else

@@ -136,8 +136,8 @@ static int choose_sr(const struct xv_plan *plan, const json_t *saved_sr, struct 
     return 0;
 }
 
-static int measure_data(struct xv_point *point, struct xv_plan_disk *disk, const struct xv_call *call,
-                        xvsa_error **error)
+static int measure_data(struct xv_point *point, struct xv_plan_disk *disk,
+                        const struct xv_call *call, xvsa_error **error)
 {
     struct xv_disk *source = NULL;
     struct xv_extents data;
@@ -287,7 +287,8 @@ static int make_name(struct xv_plan *plan, struct xv_plan_vm *vm, xvsa_error **e
         size_t i = 0;
         while (i < 3 && strncmp(c, names[i], strlen(names[i])) != 0)
             i++;
-        rc = i < 3 ? xv_buffer_add_text(&text, values[i], error) : xv_buffer_add(&text, c, 1, error);
+        rc =
+            i < 3 ? xv_buffer_add_text(&text, values[i], error) : xv_buffer_add(&text, c, 1, error);
         c += i < 3 ? strlen(names[i]) : 1;
     }
     if (rc == 0 && (vm->new_name = xv_buffer_steal(&text)) == NULL)
@@ -336,8 +337,9 @@ static int plan_vm(struct xv_plan *plan, const char *id, struct xv_plan_vm *vm,
     json_error_t fault;
     vm->metadata = json_loads(xv_point_metadata(vm->point), 0, &fault);
     if (vm->metadata == NULL)
-        return xv_fail(error, XVSA_ERR_FORMAT, "job", "restore point %s: its metadata cannot be read: %s",
-                       xv_point_id(vm->point), fault.text);
+        return xv_fail(error, XVSA_ERR_FORMAT, "job",
+                       "restore point %s: its metadata cannot be read: %s", xv_point_id(vm->point),
+                       fault.text);
     if (!json_is_object(json_object_get(vm->metadata, "vm")))
         return xv_fail(error, XVSA_ERR_FORMAT, "job",
                        "restore point %s: its metadata describe no VM", xv_point_id(vm->point));

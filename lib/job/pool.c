@@ -62,12 +62,11 @@ static int append_proxy(struct xv_pool *pool, struct xv_proxy *proxy, xvsa_error
 {
     for (size_t i = 0; i < pool->proxy_count; i++) {
         if (strcmp(xv_proxy_name(pool->proxies[i]), xv_proxy_name(proxy)) == 0)
-            return xv_fail(error, XVSA_ERR_EXISTS, "job", "the pool has a proxy named \"%s\" already",
-                           xv_proxy_name(proxy));
-        if (strcmp(xv_proxy_vm_uuid(pool->proxies[i]), xv_proxy_vm_uuid(proxy)) == 0)
             return xv_fail(error, XVSA_ERR_EXISTS, "job",
-                           "proxy \"%s\" runs on VM %s already", xv_proxy_name(pool->proxies[i]),
-                           xv_proxy_vm_uuid(proxy));
+                           "the pool has a proxy named \"%s\" already", xv_proxy_name(proxy));
+        if (strcmp(xv_proxy_vm_uuid(pool->proxies[i]), xv_proxy_vm_uuid(proxy)) == 0)
+            return xv_fail(error, XVSA_ERR_EXISTS, "job", "proxy \"%s\" runs on VM %s already",
+                           xv_proxy_name(pool->proxies[i]), xv_proxy_vm_uuid(proxy));
     }
     struct xv_proxy **proxies =
         realloc(pool->proxies, (pool->proxy_count + 1) * sizeof(struct xv_proxy *));

@@ -41,7 +41,8 @@ int xv_pool_add_proxy(struct xv_pool *pool, const char *name, const char *vm_uui
                       uint32_t max_disks, const struct xv_call *call, struct xv_proxy **ret,
                       xvsa_error **error) XV_MUST_CHECK;
 /* Lists a proxy (adds a reference); EXISTS as above. */
-int xv_pool_list_proxy(struct xv_pool *pool, struct xv_proxy *proxy, xvsa_error **error) XV_MUST_CHECK;
+int xv_pool_list_proxy(struct xv_pool *pool, struct xv_proxy *proxy,
+                       xvsa_error **error) XV_MUST_CHECK;
 /* STATE when it is out already. */
 int xv_pool_remove_proxy(struct xv_pool *pool, struct xv_proxy *proxy,
                          xvsa_error **error) XV_MUST_CHECK;
@@ -61,8 +62,8 @@ json_t *xv_proxy_reach_to_json(const struct xv_proxy *proxy, bool is_coordinator
 
 /* The pool as the scheduler numbers it: hosts, SRs and proxies by their place in the inventory and in
  * proxies. Released with xv_site_free. */
-int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *proxies, size_t count,
-                 struct xv_sched_site *ret, xvsa_error **error) XV_MUST_CHECK;
+int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *proxies,
+                 size_t count, struct xv_sched_site *ret, xvsa_error **error) XV_MUST_CHECK;
 void xv_site_free(struct xv_sched_site *site);
 
 #endif

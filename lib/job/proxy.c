@@ -108,8 +108,8 @@ const struct xv_host *xv_proxy_host(const struct xv_proxy *proxy,
         return NULL;
     }
     if (!host->live) {
-        xv_reasons_add(reasons, XV_REASON_PROXY_HOST_NOT_LIVE, "proxy %s, host %s (%s)", proxy->name,
-                       host->name, host->uuid);
+        xv_reasons_add(reasons, XV_REASON_PROXY_HOST_NOT_LIVE, "proxy %s, host %s (%s)",
+                       proxy->name, host->name, host->uuid);
         return NULL;
     }
     return host;
@@ -125,17 +125,17 @@ json_t *xv_proxy_reach_to_json(const struct xv_proxy *proxy, bool is_coordinator
     for (size_t i = 0; host != NULL && i < inventory->sr_count; i++) {
         const struct xv_sr *sr = &inventory->srs[i];
         if (xv_inventory_reaches(inventory, host, sr))
-            json_array_append_new(srs, json_pack("{s:o, s:o, s:o, s:b}", "uuid",
-                                                 xv_json_text(sr->uuid), "name",
-                                                 xv_json_text(sr->name), "type",
-                                                 xv_json_text(sr->type), "shared", sr->shared));
+            json_array_append_new(srs,
+                                  json_pack("{s:o, s:o, s:o, s:b}", "uuid", xv_json_text(sr->uuid),
+                                            "name", xv_json_text(sr->name), "type",
+                                            xv_json_text(sr->type), "shared", sr->shared));
     }
-    json_t *object = json_pack(
-        "{s:o, s:o, s:o, s:b, s:i, s:o, s:o}", "proxy", xv_json_text(proxy->name), "vm",
-        xv_json_named(proxy->vm_uuid, vm == NULL ? NULL : vm->name), "host",
-        host == NULL ? json_null() : xv_json_named(host->uuid, host->name), "coordinator",
-        is_coordinator, "max_disks", (int)proxy->max_disks, "srs", srs, "reasons",
-        xv_reasons_to_json(&reasons));
+    json_t *object =
+        json_pack("{s:o, s:o, s:o, s:b, s:i, s:o, s:o}", "proxy", xv_json_text(proxy->name), "vm",
+                  xv_json_named(proxy->vm_uuid, vm == NULL ? NULL : vm->name), "host",
+                  host == NULL ? json_null() : xv_json_named(host->uuid, host->name), "coordinator",
+                  is_coordinator, "max_disks", (int)proxy->max_disks, "srs", srs, "reasons",
+                  xv_reasons_to_json(&reasons));
     xv_reasons_free(&reasons);
     return object;
 }
@@ -145,8 +145,8 @@ static size_t host_index(const struct xv_inventory *inventory, const struct xv_h
     return host == NULL ? XV_SCHED_NONE : (size_t)(host - inventory->hosts);
 }
 
-int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *proxies, size_t count,
-                 struct xv_sched_site *ret, xvsa_error **error)
+int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *proxies,
+                 size_t count, struct xv_sched_site *ret, xvsa_error **error)
 {
     size_t hosts = inventory->host_count;
     size_t srs = inventory->sr_count;
@@ -167,7 +167,8 @@ int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *p
         struct xv_reasons ignored = {0};
         const struct xv_host *host = xv_proxy_host(proxies[i], inventory, &ignored);
         xv_reasons_free(&ignored);
-        workers[i] = (struct xv_sched_proxy){host_index(inventory, host), proxies[i]->max_disks, 0, 0};
+        workers[i] =
+            (struct xv_sched_proxy){host_index(inventory, host), proxies[i]->max_disks, 0, 0};
     }
     *ret = (struct xv_sched_site){hosts, srs, attached, workers, count};
     return 0;

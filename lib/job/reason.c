@@ -15,25 +15,31 @@ static const struct {
     enum xv_severity severity;
     const char *text;
 } table[XV_REASON_COUNT] = {
-    ROW(ALLOCATION_UNKNOWN, INFO, "the pool did not tell which blocks are allocated: all were read"),
+    ROW(ALLOCATION_UNKNOWN, INFO,
+        "the pool did not tell which blocks are allocated: all were read"),
     ROW(AUDIT_SKIPPED, INFO, "this transport cannot re-read a sample of the unchanged blocks"),
     ROW(BASE_POINT_GONE, WARNING, "the base restore point was deleted meanwhile: all was read"),
     ROW(CBT_BASE_GONE, WARNING,
         "the snapshot of the base point is not in the pool any more: all was read and compared"),
     ROW(CBT_BASE_NOT_KEPT, WARNING,
-        "the snapshot could not be reduced to its tracking data and was removed: the next backup reads all"),
+        "the snapshot could not be reduced to its tracking data and was removed: the next backup "
+        "reads all"),
     ROW(CBT_DISABLED_BY_POLICY, INFO, "the job does not use changed block tracking"),
-    ROW(CBT_ENABLED, INFO, "changed block tracking was switched on: the next backup profits from it"),
+    ROW(CBT_ENABLED, INFO,
+        "changed block tracking was switched on: the next backup profits from it"),
     ROW(CBT_ENABLE_FAILED, WARNING, "changed block tracking could not be switched on"),
     ROW(CBT_LIED, WARNING,
         "blocks that tracking called unchanged had changed: all was read and compared"),
-    ROW(CBT_LIST_FAILED, WARNING, "the pool did not tell the changed blocks: all was read and compared"),
-    ROW(CBT_NOT_ENABLED, INFO, "changed block tracking was off at the base or is off: all was read"),
+    ROW(CBT_LIST_FAILED, WARNING,
+        "the pool did not tell the changed blocks: all was read and compared"),
+    ROW(CBT_NOT_ENABLED, INFO,
+        "changed block tracking was off at the base or is off: all was read"),
     ROW(CBT_NOT_LICENSED, WARNING, "the pool's licence does not allow changed block tracking"),
     ROW(CBT_RESET, WARNING,
         "changed block tracking was interrupted since the base: all was read and compared"),
     ROW(CBT_UNSUPPORTED_SR, INFO, "the storage repository's driver cannot track changed blocks"),
-    ROW(CLEANUP_PENDING, WARNING, "something could not be removed from the pool; it will be tried again"),
+    ROW(CLEANUP_PENDING, WARNING,
+        "something could not be removed from the pool; it will be tried again"),
     ROW(CRASH_CONSISTENT, INFO,
         "the VM was running: each disk is as it would be after a power failure"),
     ROW(DISK_EXCLUDED, INFO, "the job excludes this disk"),
@@ -45,7 +51,8 @@ static const struct {
     ROW(DISK_RESET_ON_BOOT, ERROR,
         "the disk is reset at each boot: the pool makes no snapshot of a VM that has one"),
     ROW(DISK_SHARED, WARNING, "the disk is shared between VMs and cannot be snapshotted: skipped"),
-    ROW(DISK_SHRUNK, WARNING, "the disk is smaller than in the base point: all was read and compared"),
+    ROW(DISK_SHRUNK, WARNING,
+        "the disk is smaller than in the base point: all was read and compared"),
     ROW(FIRST_BACKUP, INFO, "there is no restore point of this VM yet: all was read"),
     ROW(MAC_DUPLICATE, WARNING, "another VM of the pool has this MAC address"),
     ROW(MAC_RENEWED, INFO, "the interface gets a new MAC address"),
@@ -68,7 +75,8 @@ static const struct {
     ROW(VM_HAS_NO_DISKS, INFO, "the VM has no disk to back up: only its settings are kept"),
     ROW(VM_HAS_VUSBS, ERROR, "the VM has USB devices passed through and cannot be snapshotted"),
     ROW(VM_PART_NOT_RESTORED, WARNING, "the pool did not accept a part of the VM's settings"),
-    ROW(VTPM_NOT_SAVED, WARNING, "the contents of the virtual TPM are not part of the restore point"),
+    ROW(VTPM_NOT_SAVED, WARNING,
+        "the contents of the virtual TPM are not part of the restore point"),
 };
 
 const char *xv_reason_name(enum xv_reason_code code)
@@ -111,7 +119,8 @@ static void append(struct xv_reasons *list, enum xv_reason_code code, char *deta
     list->count++;
 }
 
-void xv_reasons_add(struct xv_reasons *list, enum xv_reason_code code, const char *detail_format, ...)
+void xv_reasons_add(struct xv_reasons *list, enum xv_reason_code code, const char *detail_format,
+                    ...)
 {
     if (xv_reasons_have(list, code))
         return;
@@ -164,8 +173,8 @@ int xv_refusals_read(const json_t *array, const char *path, struct xv_refusals *
         const char *name = json_string_value(json_array_get(array, i));
         enum xv_reason_code code = name == NULL ? XV_REASON_COUNT : xv_reason_find(name);
         if (code == XV_REASON_COUNT)
-            return xv_fail(error, XVSA_ERR_INVALID, "job", "%s[%zu]: \"%s\" is not a reason code", path,
-                           i, name == NULL ? "(not a text)" : name);
+            return xv_fail(error, XVSA_ERR_INVALID, "job", "%s[%zu]: \"%s\" is not a reason code",
+                           path, i, name == NULL ? "(not a text)" : name);
         ret->codes[code] = true;
     }
     return 0;

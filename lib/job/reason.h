@@ -85,8 +85,8 @@ struct xv_reasons {
 
 /* Adds a reason; one of the same code stays alone. detail_format may be NULL. A reason that memory is
  * lacking for is lost: it never fails what it explains. */
-void xv_reasons_add(struct xv_reasons *list, enum xv_reason_code code, const char *detail_format, ...)
-    XV_PRINTF(3, 4);
+void xv_reasons_add(struct xv_reasons *list, enum xv_reason_code code, const char *detail_format,
+                    ...) XV_PRINTF(3, 4);
 bool xv_reasons_have(const struct xv_reasons *list, enum xv_reason_code code);
 /* Copies what list does not have yet. */
 void xv_reasons_copy(struct xv_reasons *list, const struct xv_reasons *from);

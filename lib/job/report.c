@@ -18,13 +18,12 @@ static json_t *shares_to_json(const struct xv_shares *shares)
 static json_t *stats_to_json(const struct xv_disk_run *disk)
 {
     const struct xv_store_stats *stats = &disk->stats;
-    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "read",
-                     xv_json_count(stats->bytes_read), "kept", xv_json_count(stats->bytes_kept),
-                     "zero", xv_json_count(stats->bytes_zero), "same",
-                     xv_json_count(stats->bytes_same), "known", xv_json_count(stats->bytes_known),
-                     "new", xv_json_count(stats->bytes_new), "stored",
-                     xv_json_count(stats->bytes_stored), "audited",
-                     xv_json_count(disk->bytes_audited));
+    return json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "read", xv_json_count(stats->bytes_read),
+        "kept", xv_json_count(stats->bytes_kept), "zero", xv_json_count(stats->bytes_zero), "same",
+        xv_json_count(stats->bytes_same), "known", xv_json_count(stats->bytes_known), "new",
+        xv_json_count(stats->bytes_new), "stored", xv_json_count(stats->bytes_stored), "audited",
+        xv_json_count(disk->bytes_audited));
 }
 
 static json_t *disk_to_json(const struct xv_job *job, const struct xv_disk_run *disk)
@@ -80,14 +79,13 @@ static json_t *summary_to_json(const struct xv_job *job)
     else
         shares = job->shares;
     struct xv_job *counters = (struct xv_job *)(uintptr_t)job;
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "vms",
-                     (json_int_t)job->vm_count, "succeeded", states[XV_RUN_SUCCEEDED], "failed",
-                     states[XV_RUN_FAILED], "refused", states[XV_RUN_REFUSED], "cancelled",
-                     states[XV_RUN_CANCELLED] + states[XV_RUN_WAITING], "bytes_total",
-                     xv_json_count(atomic_load(&counters->bytes_total)), "bytes_read",
-                     xv_json_count(atomic_load(&counters->bytes_read)), "bytes_stored",
-                     xv_json_count(atomic_load(&counters->bytes_stored)), "shares",
-                     shares_to_json(&shares));
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o}", "vms", (json_int_t)job->vm_count,
+        "succeeded", states[XV_RUN_SUCCEEDED], "failed", states[XV_RUN_FAILED], "refused",
+        states[XV_RUN_REFUSED], "cancelled", states[XV_RUN_CANCELLED] + states[XV_RUN_WAITING],
+        "bytes_total", xv_json_count(atomic_load(&counters->bytes_total)), "bytes_read",
+        xv_json_count(atomic_load(&counters->bytes_read)), "bytes_stored",
+        xv_json_count(atomic_load(&counters->bytes_stored)), "shares", shares_to_json(&shares));
 }
 
 json_t *xv_report_to_json(struct xv_job *job, int32_t state)
@@ -97,12 +95,12 @@ json_t *xv_report_to_json(struct xv_job *job, int32_t state)
     if (plan->pool != NULL)
         pool = xv_json_named(xv_client_pool_uuid(xv_pool_client(plan->pool)),
                              xv_client_pool_name(xv_pool_client(plan->pool)));
-    json_t *object = json_pack(
-        "{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:{s:s}, s:o}", "job", job->id, "type",
-        xv_job_type_name(plan->spec->type), "name", plan->spec->name, "state",
-        xv_job_state_name(state), "started_ms", (json_int_t)job->started_ms, "ended_ms",
-        (json_int_t)job->ended_ms, "pool", pool, "repo", "id", xv_repo_id(plan->repo), "error",
-        xv_json_error(job->error));
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:o, s:{s:s}, s:o}", "job", job->id, "type",
+                  xv_job_type_name(plan->spec->type), "name", plan->spec->name, "state",
+                  xv_job_state_name(state), "started_ms", (json_int_t)job->started_ms, "ended_ms",
+                  (json_int_t)job->ended_ms, "pool", pool, "repo", "id", xv_repo_id(plan->repo),
+                  "error", xv_json_error(job->error));
     if (plan->spec->type == XV_JOB_VERIFY) {
         json_object_set(object, "verified", job->verified);
         json_object_set(object, "faults", job->faults);

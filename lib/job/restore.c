@@ -48,8 +48,8 @@ static int make_vbds(struct xv_restore *restore, const struct xv_call *call, xvs
         struct xv_value *value = NULL;
         rc = xv_metadata_value(record, &value, error);
         if (rc == 0)
-            rc = xv_vbd_create(restore->client, restore->vm_ref, is_disk ? vdi_ref : NULL, value, call,
-                               error);
+            rc = xv_vbd_create(restore->client, restore->vm_ref, is_disk ? vdi_ref : NULL, value,
+                               call, error);
         xv_value_free(value);
     }
     return rc;
@@ -110,8 +110,8 @@ static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa
     char *warnings = NULL;
     int rc = read_uuid(restore, call, error);
     if (rc == 0)
-        rc = xv_vm_complete(restore->client, restore->vm_ref, restore->record, run->plan->new_name, call,
-                            &warnings, error);
+        rc = xv_vm_complete(restore->client, restore->vm_ref, restore->record, run->plan->new_name,
+                            call, &warnings, error);
     if (rc == 0)
         rc = note_warnings(run, warnings, error);
     free(warnings);
@@ -139,8 +139,8 @@ static bool undo(struct xv_restore *restore)
             rc = xv_vdi_destroy(restore->client, restore->vdi_refs[i], &call, &error);
     }
     if (rc == 0)
-        rc = xv_leftovers_remove(restore->client, has_tag, restore->run->tag, NULL, 0, &call, &removed,
-                                 &left, &error);
+        rc = xv_leftovers_remove(restore->client, has_tag, restore->run->tag, NULL, 0, &call,
+                                 &removed, &left, &error);
     if (rc != 0 || left > 0)
         xv_run_note(restore->run, NULL, XV_REASON_CLEANUP_PENDING, "%s",
                     error == NULL ? "objects are left" : xvsa_error_message(error));

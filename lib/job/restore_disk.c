@@ -27,8 +27,8 @@ struct passage {
     xvsa_error *error;
 };
 
-static int stream_slice(struct passage *passage, struct xv_extents *slice, const struct xv_call *call,
-                        xvsa_error **error)
+static int stream_slice(struct passage *passage, struct xv_extents *slice,
+                        const struct xv_call *call, xvsa_error **error)
 {
     struct xv_job *job = passage->disk->vm->job;
     int rc = xv_disk_stream(passage->source, slice, passage->queue, NULL, call, error);
@@ -106,9 +106,9 @@ static int make_vdi(struct passage *passage, char **ret_ref, xvsa_error **error)
     const struct xv_call limit = xv_run_step_call(disk->vm);
     int rc = xv_vdi_create(restore->client, &spec, &limit, ret_ref, &size, error);
     if (rc == 0 && size < disk->plan->size)
-        rc = xv_fail(error, XVSA_ERR_SPACE, "job", "SR %s made a disk of %llu bytes, %llu are needed",
-                     disk->plan->sr->uuid, (unsigned long long)size,
-                     (unsigned long long)disk->plan->size);
+        rc = xv_fail(error, XVSA_ERR_SPACE, "job",
+                     "SR %s made a disk of %llu bytes, %llu are needed", disk->plan->sr->uuid,
+                     (unsigned long long)size, (unsigned long long)disk->plan->size);
     return rc;
 }
 

@@ -15,7 +15,7 @@
 #define STEP_MS        (15 * 60 * 1000)
 #define TICK_MS        500
 
-static const char *const state_names[] = {"waiting", "running", "succeeded", "failed",
+static const char *const state_names[] = {"waiting",   "running", "succeeded", "failed",
                                           "cancelled", "refused", "skipped"};
 
 const char *xv_run_state_name(enum xv_run_state state)
@@ -57,8 +57,9 @@ static int make_run(struct xv_job *job, size_t index, xvsa_error **error)
         disk->vm = run;
         disk->plan = &plan->disks[i];
         disk->mode = disk->plan->mode;
-        disk->state = disk->plan->skipped ? XV_RUN_SKIPPED
-                      : plan->refusal != NULL ? XV_RUN_REFUSED : XV_RUN_WAITING;
+        disk->state = disk->plan->skipped     ? XV_RUN_SKIPPED
+                      : plan->refusal != NULL ? XV_RUN_REFUSED
+                                              : XV_RUN_WAITING;
         xv_reasons_copy(&disk->reasons, &disk->plan->reasons);
         run->disk_count = i + 1;
         if (disk->state == XV_RUN_WAITING)
@@ -102,6 +103,30 @@ void xv_runs_free(struct xv_job *job)
     job->vm_count = 0;
 }
 
+/* Bytes of packs that the VM's session holds at most. */
+static uint64_t packs_needed(const struct xv_vm_run *run)
+{
+    const struct xv_job *job = run->job;
+    if (job->plan->spec->type != XV_JOB_BACKUP)
+        return 0;
+    uint64_t most = xv_session_memory(job->plan->repo);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < run->disk_count && bytes < most; i++)
+        bytes += run->disks[i].plan->skipped ? 0 : run->disks[i].plan->size;
+    return bytes < most ? bytes : most;
+}
+
+/* Waits until the memory for a VM's packs is free, or no other VM holds any. With the job's lock. */
+static void await_memory(struct xv_job *job, struct xv_vm_run *run)
+{
+    uint64_t needed = packs_needed(run);
+    while (needed > job->packs_left && job->packs_held > 0 && atomic_load(&job->cancel_level) == 0)
+        xv_condition_wait(&job->changed, &job->lock, TICK_MS);
+    run->packs = needed < job->packs_left ? needed : job->packs_left;
+    job->packs_left -= run->packs;
+    job->packs_held += run->packs;
+}
+
 /* The next VM to be done; NULL when there is none or the job is being cancelled. */
 static struct xv_vm_run *take_vm(struct xv_job *job)
 {
@@ -115,6 +140,7 @@ static struct xv_vm_run *take_vm(struct xv_job *job)
     if (run != NULL) {
         run->state = XV_RUN_RUNNING;
         run->started_ms = xv_wall_ms();
+        await_memory(job, run);
     }
     pthread_mutex_unlock(&job->lock);
     return run;
@@ -139,7 +165,8 @@ static void note_outcome(struct xv_vm_run *run, int rc)
     xvsa_error *error = NULL;
     if (xv_coord_outcome_set(xv_engine_coord(job->engine), job->plan->inventory->pool_uuid,
                              run->plan->uuid, rc == 0, xv_wall_ms(), &error) != 0)
-        xv_log(xv_engine_env(job->engine), XVSA_LOG_WARNING, "job", "%s", xvsa_error_message(error));
+        xv_log(xv_engine_env(job->engine), XVSA_LOG_WARNING, "job", "%s",
+               xvsa_error_message(error));
     xvsa_error_unref(error);
 }
 
@@ -156,6 +183,9 @@ static void finish_vm(struct xv_vm_run *run, int rc, xvsa_error *error)
     run->state = state_of(rc);
     run->error = error;
     run->ended_ms = xv_wall_ms();
+    job->packs_left += run->packs;
+    job->packs_held -= run->packs;
+    pthread_cond_broadcast(&job->changed);
     for (size_t i = 0; i < run->disk_count; i++) {
         struct xv_disk_run *disk = &run->disks[i];
         if (disk->state == XV_RUN_WAITING || disk->state == XV_RUN_RUNNING)
@@ -207,14 +237,13 @@ void xv_job_tell_progress(struct xv_job *job)
     xv_job_progress(job, &progress);
     xv_events_add_progress(
         job->events,
-        json_pack("{s:s, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I}", "job", job->id, "vms_done",
-                  (int)progress.vms_done, "vms_total", (int)progress.vms_total, "bytes_done",
-                  xv_json_count(progress.bytes_done), "bytes_total",
-                  xv_json_count(progress.bytes_total), "bytes_read",
-                  xv_json_count(progress.bytes_read), "bytes_stored",
-                  xv_json_count(progress.bytes_stored), "elapsed_ms",
-                  (json_int_t)progress.elapsed_ms, "remaining_ms",
-                  (json_int_t)progress.remaining_ms));
+        json_pack(
+            "{s:s, s:i, s:i, s:o, s:o, s:o, s:o, s:I, s:I}", "job", job->id, "vms_done",
+            (int)progress.vms_done, "vms_total", (int)progress.vms_total, "bytes_done",
+            xv_json_count(progress.bytes_done), "bytes_total", xv_json_count(progress.bytes_total),
+            "bytes_read", xv_json_count(progress.bytes_read), "bytes_stored",
+            xv_json_count(progress.bytes_stored), "elapsed_ms", (json_int_t)progress.elapsed_ms,
+            "remaining_ms", (json_int_t)progress.remaining_ms));
 }
 
 /* Waits for the threads, telling progress. */
@@ -273,7 +302,8 @@ static void add_reason(struct xv_vm_run *run, struct xv_disk_run *disk, enum xv_
     xv_reasons_add(&one, code, detail == NULL ? NULL : "%s", detail);
     json_t *body = name_vm(run);
     json_t *array = xv_reasons_to_json(&one);
-    json_object_set_new(body, "disk", disk == NULL ? json_null() : xv_json_text(disk->plan->device));
+    json_object_set_new(body, "disk",
+                        disk == NULL ? json_null() : xv_json_text(disk->plan->device));
     json_object_set(body, "reason", json_array_get(array, 0));
     json_decref(array);
     xv_reasons_free(&one);

@@ -38,8 +38,8 @@ struct xv_disk_run {
     struct xv_reasons reasons;
     struct xv_store_stats stats;
     uint64_t bytes_audited;
-    uint64_t bytes_written; /* restore */
-    struct xv_shares shares; /* of the workers while the disk moved */
+    uint64_t bytes_written;       /* restore */
+    struct xv_shares shares;      /* of the workers while the disk moved */
     int64_t started_ms, ended_ms; /* xv_clock_ms */
     /* The rest belongs to the thread of the disk, then to that of the VM. */
     int rc;
@@ -58,6 +58,7 @@ struct xv_vm_run {
     struct xv_reasons reasons;
     char point_id[XV_POINT_ID_LENGTH + 1]; /* made by a backup; "" until then */
     char *new_uuid;                        /* of a restored VM */
+    uint64_t packs;                        /* memory set aside for its packs */
     int64_t started_ms, ended_ms;          /* xv_wall_ms */
     struct xv_disk_run *disks;
     size_t disk_count;
@@ -85,12 +86,13 @@ struct xv_job {
     int32_t state;          /* XVSA_JOB_* */
     int64_t ended_ms, ended_clock_ms;
     xvsa_error *error;
-    char *report; /* once the job has ended */
-    json_t *faults; /* verify: what was found */
+    char *report;     /* once the job has ended */
+    json_t *faults;   /* verify: what was found */
     json_t *verified; /* verify: what was read */
     struct xv_vm_run *vms;
     size_t vm_count;
     size_t next_vm;
+    uint64_t packs_left, packs_held; /* memory for packs: free, and set aside for running VMs */
     uint32_t running; /* VM threads */
 
     /* While it runs; set up before any thread of a VM starts. */

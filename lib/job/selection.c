@@ -8,7 +8,7 @@
 
 enum kind { ALL, NAME, UUID, TAG, PATTERN, REGEX, DEVICE, KIND_COUNT };
 
-static const char *const kind_names[KIND_COUNT] = {"all", "name", "uuid", "tag",
+static const char *const kind_names[KIND_COUNT] = {"all",     "name",  "uuid",  "tag",
                                                    "pattern", "regex", "device"};
 
 /* One way to name VMs or disks. */
@@ -103,7 +103,8 @@ static int read_matcher(const json_t *json, const char *path, unsigned allowed, 
         names[name_count] = "vm";
     int rc = xv_json_check_members(json, path, names, error);
     if (rc == 0 && found != 1)
-        rc = xv_fail(error, XVSA_ERR_INVALID, "job", "%s: must have exactly one way to match", path);
+        rc =
+            xv_fail(error, XVSA_ERR_INVALID, "job", "%s: must have exactly one way to match", path);
     if (rc == 0)
         rc = read_value(json, path, ret, error);
     const char *vm = NULL;
@@ -114,8 +115,8 @@ static int read_matcher(const json_t *json, const char *path, unsigned allowed, 
     return rc;
 }
 
-static int read_matchers(const json_t *parent, const char *path, const char *member, unsigned allowed,
-                         bool of_disks, struct matchers *ret, xvsa_error **error)
+static int read_matchers(const json_t *parent, const char *path, const char *member,
+                         unsigned allowed, bool of_disks, struct matchers *ret, xvsa_error **error)
 {
     const json_t *array = NULL;
     int rc = xv_json_read_array(parent, path, member, &array, error);
@@ -245,7 +246,8 @@ static int check_found(const struct xv_selection *selection, const struct xv_inv
         for (size_t j = 0; !found && j < inventory->vm_count; j++)
             found = is_selectable(&inventory->vms[j]) && matches_vm(matcher, &inventory->vms[j]);
         if (!found)
-            return xv_fail(error, XVSA_ERR_NOT_FOUND, "job", "selection: no VM of the pool has the %s \"%s\"",
+            return xv_fail(error, XVSA_ERR_NOT_FOUND, "job",
+                           "selection: no VM of the pool has the %s \"%s\"",
                            kind_names[matcher->kind], matcher->text);
     }
     return 0;
@@ -340,10 +342,11 @@ json_t *xv_selection_to_json(const struct xv_vm *const *vms, size_t count)
         for (size_t j = 0; j < vm->tag_count; j++)
             json_array_append_new(tags, xv_json_text(vm->tags[j]));
         json_array_append_new(
-            array, json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "uuid", xv_json_text(vm->uuid), "name",
-                             xv_json_text(vm->name), "power_state", xv_json_text(vm->power_state),
-                             "host", host == NULL ? json_null() : xv_json_named(host->uuid, host->name),
-                             "tags", tags, "disks", disks_of(vm)));
+            array,
+            json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "uuid", xv_json_text(vm->uuid), "name",
+                      xv_json_text(vm->name), "power_state", xv_json_text(vm->power_state), "host",
+                      host == NULL ? json_null() : xv_json_named(host->uuid, host->name), "tags",
+                      tags, "disks", disks_of(vm)));
     }
     return array;
 }

@@ -18,7 +18,8 @@ void xv_selection_free(struct xv_selection *selection);
 /* The VMs it names, in the order of names, then uuids; the caller frees the array. NOT_FOUND for a uuid
  * or name that no VM has. */
 int xv_selection_vms(const struct xv_selection *selection, const struct xv_inventory *inventory,
-                     const struct xv_vm ***ret, size_t *ret_count, xvsa_error **error) XV_MUST_CHECK;
+                     const struct xv_vm ***ret, size_t *ret_count,
+                     xvsa_error **error) XV_MUST_CHECK;
 
 /* True when the selection leaves the disk of a VM out. */
 bool xv_selection_excludes_disk(const struct xv_selection *selection, const struct xv_vbd *vbd);

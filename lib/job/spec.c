@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PATH         "job"
-#define NAME_MAX_LEN 200
-#define PARALLEL_MAX 64
+#define PATH            "job"
+#define NAME_MAX_LEN    200
+#define PARALLEL_MAX    64
 #define SNAPSHOT_MS     (10 * 60 * 1000)
 #define SNAPSHOT_MS_MAX (24 * 60 * 60 * 1000)
 
@@ -51,9 +51,10 @@ static int read_transports(struct xv_spec *spec, xvsa_error **error)
 
 static int read_backup(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"type", "name", "refuse", "selection", "cbt", "transports",
-                                          "insecure_nbd", "block_migration", "parallel_vms",
-                                          "snapshot_timeout_ms", NULL};
+    static const char *const members[] = {
+        "type",       "name",         "refuse",          "selection",    "cbt",
+        "transports", "insecure_nbd", "block_migration", "parallel_vms", "snapshot_timeout_ms",
+        NULL};
     static const char *const cbt_names[] = {"auto", "use", "off", NULL};
     int cbt = XV_CBT_AUTO;
     int rc = xv_json_check_members(spec->json, PATH, members, error);
@@ -71,8 +72,8 @@ static int read_backup(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_json_read_bool(spec->json, PATH, "block_migration", &spec->block_migration, error);
     if (rc == 0)
-        rc = xv_json_read_int(spec->json, PATH, "parallel_vms", 1, PARALLEL_MAX, &spec->parallel_vms,
-                              error);
+        rc = xv_json_read_int(spec->json, PATH, "parallel_vms", 1, PARALLEL_MAX,
+                              &spec->parallel_vms, error);
     if (rc == 0)
         rc = xv_json_read_int(spec->json, PATH, "snapshot_timeout_ms", 1000, SNAPSHOT_MS_MAX,
                               &spec->snapshot_timeout_ms, error);
@@ -90,7 +91,8 @@ static int read_map(struct xv_spec *spec, const char *name, bool nullable, const
     json_t *object = json_object_get(spec->json, name);
     const char *key;
     json_t *value;
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         bool fits = json_string_length(value) > 0 || (nullable && json_is_null(value));
         if (!fits)
             return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".%s.%s: must be a uuid or name%s",
@@ -117,8 +119,9 @@ static int read_points(struct xv_spec *spec, xvsa_error **error)
 
 static int read_restore(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"type", "name", "refuse", "points", "srs", "disks", "networks",
-                                          "default_sr", "vm_name", "mac", NULL};
+    static const char *const members[] = {"type",    "name",  "refuse",   "points",
+                                          "srs",     "disks", "networks", "default_sr",
+                                          "vm_name", "mac",   NULL};
     static const char *const mac_names[] = {"auto", "keep", "renew", NULL};
     int mac = XV_MAC_AUTO;
     spec->vm_name = "{name}";
@@ -163,7 +166,8 @@ static int read_common(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_json_read_text(spec->json, PATH, "name", &spec->name, error);
     if (rc == 0 && strlen(spec->name) > NAME_MAX_LEN)
-        rc = xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".name: longer than %d bytes", NAME_MAX_LEN);
+        rc = xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".name: longer than %d bytes",
+                     NAME_MAX_LEN);
     if (rc == 0)
         rc = xv_json_read_array(spec->json, PATH, "refuse", &refuse, error);
     if (rc == 0)

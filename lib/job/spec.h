@@ -33,12 +33,12 @@ struct xv_spec {
     int64_t parallel_vms; /* 0: as many as the proxies take disks */
     int64_t snapshot_timeout_ms;
     /* restore */
-    const json_t *points;     /* array of texts */
-    const json_t *srs;        /* object: SR of the backup -> SR of the pool; NULL: none */
-    const json_t *disks;      /* object: uuid of the backup's VDI -> SR of the pool; NULL: none */
-    const json_t *networks;   /* object: network of the backup -> network of the pool or null */
-    const char *default_sr;   /* NULL: none */
-    const char *vm_name;      /* "{name}" stands for the name in the backup */
+    const json_t *points;   /* array of texts */
+    const json_t *srs;      /* object: SR of the backup -> SR of the pool; NULL: none */
+    const json_t *disks;    /* object: uuid of the backup's VDI -> SR of the pool; NULL: none */
+    const json_t *networks; /* object: network of the backup -> network of the pool or null */
+    const char *default_sr; /* NULL: none */
+    const char *vm_name;    /* "{name}" stands for the name in the backup */
     enum xv_mac_policy mac;
     /* verify */
     const char *point; /* NULL: everything */

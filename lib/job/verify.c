@@ -28,8 +28,7 @@ static void note_fault(void *user, const struct xv_verify_fault *fault)
     if (room)
         json_array_append(job->faults, object);
     pthread_mutex_unlock(&job->lock);
-    xv_events_add(job->events, "fault",
-                  json_pack("{s:s, s:o}", "job", job->id, "fault", object));
+    xv_events_add(job->events, "fault", json_pack("{s:s, s:o}", "job", job->id, "fault", object));
 }
 
 static void note_progress(void *user, uint64_t bytes_done, uint64_t bytes_total)
@@ -66,11 +65,10 @@ int xv_verify_run(struct xv_job *job, xvsa_error **error)
     job->faults = faults;
     pthread_mutex_unlock(&job->lock);
     int rc = xv_repo_verify(job->plan->repo, &options, &call, &result, error);
-    json_t *verified = json_pack("{s:o, s:o, s:o, s:o, s:o, s:b}", "points",
-                                 xv_json_count(result.points), "objects",
-                                 xv_json_count(result.objects), "chunks",
-                                 xv_json_count(result.chunks), "bytes", xv_json_count(result.bytes),
-                                 "faults", xv_json_count(result.faults), "quick", spec->quick);
+    json_t *verified = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:b}", "points", xv_json_count(result.points), "objects",
+        xv_json_count(result.objects), "chunks", xv_json_count(result.chunks), "bytes",
+        xv_json_count(result.bytes), "faults", xv_json_count(result.faults), "quick", spec->quick);
     pthread_mutex_lock(&job->lock);
     job->verified = verified;
     pthread_mutex_unlock(&job->lock);

@@ -38,7 +38,7 @@ struct xv_sched_disk {
 };
 
 struct xv_sched_vm {
-    size_t host; /* where it runs; XV_SCHED_NONE when halted */
+    size_t host;       /* where it runs; XV_SCHED_NONE when halted */
     bool is_protected; /* has a restore point */
     bool failed;       /* its last backup failed */
     struct xv_sched_disk *disks;

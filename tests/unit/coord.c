@@ -27,8 +27,8 @@ static void remove_folder(void)
 }
 
 static const struct xv_intent some_intent = {0, "j1", "pool", "snapshot", "xvsa:j1.0:o", "vm"};
-static const struct xv_coord_job some_job = {"j1", "backup", "nightly", "running", "pool",
-                                             "repo", "{}", NULL, 1000, 0};
+static const struct xv_coord_job some_job = {"j1",   "backup", "nightly", "running", "pool",
+                                             "repo", "{}",     NULL,      1000,      0};
 
 struct seen {
     unsigned count;

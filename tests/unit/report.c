@@ -86,8 +86,8 @@ START_TEST(every_reason_has_a_name)
         ck_assert_ptr_nonnull(xv_reason_name(code));
         ck_assert_int_eq(xv_reason_find(xv_reason_name(code)), code);
         if (i > 0)
-            ck_assert_int_lt(strcmp(xv_reason_name((enum xv_reason_code)(i - 1)),
-                                    xv_reason_name(code)), 0);
+            ck_assert_int_lt(
+                strcmp(xv_reason_name((enum xv_reason_code)(i - 1)), xv_reason_name(code)), 0);
     }
     ck_assert_int_eq(xv_reason_find("NO_SUCH_REASON"), XV_REASON_COUNT);
 }

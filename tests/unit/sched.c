@@ -5,11 +5,11 @@
 
 #include "sched/sched.h"
 
-#define HOSTS 6
-#define SRS 5
+#define HOSTS   6
+#define SRS     5
 #define PROXIES 8
-#define VMS 40
-#define DISKS 3
+#define VMS     40
+#define DISKS   3
 
 /* A random pool; everything in one structure so that a test only needs a seed. */
 struct world {

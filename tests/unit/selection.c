@@ -19,11 +19,15 @@ static const char *const backup_tag[] = {"backup"};
 
 static void make_pool(void)
 {
-    static const char *const names[VMS] = {"web", "db", "web", "web-test", "template", "unfinished"};
+    static const char *const names[VMS] = {"web",      "db",       "web",
+                                           "web-test", "template", "unfinished"};
     static const char *const uuids[VMS] = {"aaaa", "bbbb", "cccc", "dddd", "eeee", "ffff"};
     for (size_t i = 0; i < VMS; i++) {
-        vms[i] = (struct xv_vm){.ref = uuids[i], .uuid = uuids[i], .name = names[i],
-                                .power_state = "Halted", .tags = backup_tag,
+        vms[i] = (struct xv_vm){.ref = uuids[i],
+                                .uuid = uuids[i],
+                                .name = names[i],
+                                .power_state = "Halted",
+                                .tags = backup_tag,
                                 .tag_count = i < 2 ? 1 : 0};
     }
     vms[4].is_template = true;
@@ -103,7 +107,8 @@ END_TEST
 static void check_disks(const char *exclusion, bool first, bool second)
 {
     char text[256];
-    snprintf(text, sizeof text, "{\"vms\":[{\"all\":true}],\"exclude\":{\"disks\":[%s]}}", exclusion);
+    snprintf(text, sizeof text, "{\"vms\":[{\"all\":true}],\"exclude\":{\"disks\":[%s]}}",
+             exclusion);
     struct xv_selection *selection = read_selection(text);
     ck_assert_msg(xv_selection_excludes_disk(selection, &vbds[0]) == first, "%s", exclusion);
     ck_assert_msg(xv_selection_excludes_disk(selection, &vbds[1]) == second, "%s", exclusion);
@@ -139,7 +144,8 @@ START_TEST(bad_specs_name_the_member)
         {"{\"type\":\"backup\"}", "job.selection"},
         {"{\"type\":\"backup\",\"selection\":{}}", "job.selection.vms"},
         {"{\"type\":\"backup\",\"selection\":{\"vms\":[{}]}}", "job.selection.vms[0]"},
-        {"{\"type\":\"backup\",\"selection\":{\"vms\":[{\"name\":\"a\",\"tag\":\"b\"}]}}", "vms[0]"},
+        {"{\"type\":\"backup\",\"selection\":{\"vms\":[{\"name\":\"a\",\"tag\":\"b\"}]}}",
+         "vms[0]"},
         {"{\"type\":\"backup\",\"selection\":{\"vms\":[{\"nme\":\"a\"}]}}", "\"nme\""},
         {"{\"type\":\"backup\",\"selection\":{\"vms\":[{\"regex\":\"(\"}]}}", "vms[0].regex"},
         {"{\"type\":\"backup\",\"selection\":{\"vms\":[{\"all\":false}]}}", "vms[0].all"},
@@ -172,13 +178,15 @@ START_TEST(a_spec_has_defaults)
 {
     struct xv_spec *spec = NULL;
     xvsa_error *error = NULL;
-    ck_ok(xv_spec_read("{\"type\":\"backup\",\"selection\":{\"vms\":[{\"all\":true}]}}", &spec, &error),
+    ck_ok(xv_spec_read("{\"type\":\"backup\",\"selection\":{\"vms\":[{\"all\":true}]}}", &spec,
+                       &error),
           error);
     ck_assert(spec->use_nbd && spec->use_http && spec->block_migration && !spec->insecure_nbd);
     ck_assert_int_eq(spec->cbt, XV_CBT_AUTO);
     xv_spec_free(spec);
     ck_ok(xv_spec_read("{\"type\":\"restore\",\"points\":[\"a\"],\"networks\":{\"n\":null}}", &spec,
-                       &error), error);
+                       &error),
+          error);
     ck_assert_str_eq(spec->vm_name, "{name}");
     ck_assert_int_eq(spec->mac, XV_MAC_AUTO);
     xv_spec_free(spec);

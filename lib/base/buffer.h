@@ -21,7 +21,8 @@ void xv_buffer_init(struct xv_buffer *buffer, size_t ceiling);
 /* Fail with XVSA_ERR_LIMIT above the ceiling, XVSA_ERR_MEMORY otherwise; the buffer is unchanged then. */
 int xv_buffer_add(struct xv_buffer *buffer, const void *data, size_t length,
                   xvsa_error **error) XV_MUST_CHECK;
-int xv_buffer_add_text(struct xv_buffer *buffer, const char *text, xvsa_error **error) XV_MUST_CHECK;
+int xv_buffer_add_text(struct xv_buffer *buffer, const char *text,
+                       xvsa_error **error) XV_MUST_CHECK;
 int xv_buffer_format(struct xv_buffer *buffer, xvsa_error **error, const char *format, ...)
     XV_PRINTF(3, 4) XV_MUST_CHECK;
 /* Gives the memory away as a string that the caller frees ("" when empty); NULL without memory. */

@@ -50,12 +50,14 @@ static const struct {
 } codes[] = {
     {XVSA_OK, "OK", ""},
     {XVSA_ERR_INVALID, "INVALID", "correct the argument that the message names"},
-    {XVSA_ERR_ABI, "ABI", "program and library disagree about a structure; rebuild against this version"},
+    {XVSA_ERR_ABI, "ABI",
+     "program and library disagree about a structure; rebuild against this version"},
     {XVSA_ERR_STATE, "STATE", "the object is not in a state that allows this call"},
     {XVSA_ERR_MEMORY, "MEMORY", "free memory or lower the memory limit and repeat"},
     {XVSA_ERR_LIMIT, "LIMIT", "a bound on data from outside was exceeded; the peer may be faulty"},
     {XVSA_ERR_BUSY, "BUSY", "somebody else uses the object; repeat later"},
-    {XVSA_ERR_UNSUPPORTED, "UNSUPPORTED", "the peer or this build lacks the feature; use another way"},
+    {XVSA_ERR_UNSUPPORTED, "UNSUPPORTED",
+     "the peer or this build lacks the feature; use another way"},
     {XVSA_ERR_INTERNAL, "INTERNAL", "a fault of this library; report it with the message"},
     {XVSA_ERR_NOT_FOUND, "NOT_FOUND", "check the name or the identifier"},
     {XVSA_ERR_EXISTS, "EXISTS", "choose another name or open what exists"},
@@ -67,7 +69,8 @@ static const struct {
     {XVSA_ERR_NETWORK, "NETWORK", "check that the peer is reachable and repeat"},
     {XVSA_ERR_TIMEOUT, "TIMEOUT", "the peer is slow or dead; repeat or allow more time"},
     {XVSA_ERR_CANCELLED, "CANCELLED", "cancelled on request"},
-    {XVSA_ERR_PROTOCOL, "PROTOCOL", "the peer sent something invalid; check that it is what it should be"},
+    {XVSA_ERR_PROTOCOL, "PROTOCOL",
+     "the peer sent something invalid; check that it is what it should be"},
     {XVSA_ERR_XENAPI, "XENAPI", "see the XenAPI code and its parameters"},
     {XVSA_ERR_TARGET, "TARGET", "the storage target failed; see the cause"},
     {XVSA_ERR_SPACE, "SPACE", "free or add space and repeat"},
@@ -76,7 +79,8 @@ static const struct {
     {XVSA_ERR_FORMAT, "FORMAT", "written by a newer or a different program; upgrade this library"},
     {XVSA_ERR_PARTIAL, "PARTIAL", "part of the work failed; see the report"},
     {XVSA_ERR_REFUSED, "REFUSED", "the plan or a policy refuses this; see the reasons"},
-    {XVSA_ERR_UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME", "it may or may not have happened; look before repeating"},
+    {XVSA_ERR_UNKNOWN_OUTCOME, "UNKNOWN_OUTCOME",
+     "it may or may not have happened; look before repeating"},
 };
 
 __attribute__((format(printf, 1, 0))) static char *format_text(const char *format, va_list args)

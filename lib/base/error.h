@@ -35,7 +35,8 @@ int xv_error_wrap(xvsa_error **ret, int code, const char *component, const char 
     XV_PRINTF(4, 5);
 
 /* The following decorate an error that the caller has just made and still owns alone; e may be NULL. */
-void xv_error_set_xenapi(xvsa_error *e, const char *code, const char *const *params, uint32_t count);
+void xv_error_set_xenapi(xvsa_error *e, const char *code, const char *const *params,
+                         uint32_t count);
 void xv_error_set_http(xvsa_error *e, int32_t status);
 void xv_error_set_retryable(xvsa_error *e, bool retryable);
 /* Names an object: key is a static string such as "pool", "vm", "vdi", "point", "object". */

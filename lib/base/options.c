@@ -30,7 +30,8 @@ int xv_options_copy(void *ours, size_t ours_size, const void *from, const char *
     for (size_t i = ours_size; i < size; i++) {
         if (((const unsigned char *)from)[i] != 0)
             return xv_fail(error, XVSA_ERR_ABI, "base",
-                           "%s: byte %zu is set but unknown to this version of the library", type, i);
+                           "%s: byte %zu is set but unknown to this version of the library", type,
+                           i);
     }
     memcpy(ours, from, size < ours_size ? size : ours_size);
     return 0;

@@ -111,15 +111,16 @@ struct xv_nbd_server {
 
 struct xv_nbd_options {
     const struct xv_env *env;
-    uint64_t size;              /* expected size of the disk; reads never go beyond it; 0: what the
+    uint64_t size;         /* expected size of the disk; reads never go beyond it; 0: what the
                                    server says */
-    uint32_t connections;       /* 0: 1 for a plain server, 2 with TLS */
-    uint32_t request_size;      /* 0: 256 KiB */
-    uint32_t in_flight;         /* requests under way for each connection; 0: 16 */
-    int64_t request_timeout_ms; /* a connection that is silent for so long while something is asked of
+    uint32_t connections;  /* 0: 1 for a plain server, 2 with TLS */
+    uint32_t request_size; /* 0: 256 KiB */
+    uint32_t in_flight;    /* requests under way for each connection; 0: 16 */
+    int64_t
+        request_timeout_ms; /* a connection that is silent for so long while something is asked of
                                    it is taken for lost; making one may take as long; 0: 60 000 */
-    bool require_tls;           /* refuse servers without certificate */
-    const char *disk_name;      /* for messages: the VDI's uuid */
+    bool require_tls;       /* refuse servers without certificate */
+    const char *disk_name;  /* for messages: the VDI's uuid */
 };
 
 /* Connects to the servers in turn until one answers; connections are opened one after another. Lost

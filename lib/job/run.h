@@ -93,7 +93,7 @@ struct xv_job {
     size_t vm_count;
     size_t next_vm;
     uint64_t packs_left, packs_held; /* memory for packs: free, and set aside for running VMs */
-    uint32_t running; /* VM threads */
+    uint32_t running;                /* VM threads */
 
     /* While it runs; set up before any thread of a VM starts. */
     struct xv_share share;

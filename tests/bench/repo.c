@@ -18,8 +18,8 @@
 #include "diff/changes.h"
 #include "job/transfer.h"
 
-#define BLOCK_BYTES (1u << 20)
-#define MEMORY      (64u << 20)
+#define BLOCK_BYTES    (1u << 20)
+#define MEMORY         (64u << 20)
 #define AUDIT_PERMILLE 1
 #define AUDIT_LEAST    32
 
@@ -42,7 +42,8 @@ static uint32_t processors(void)
     return count < 1 ? 1 : (uint32_t)count;
 }
 
-static struct xv_repo *open_repo(struct xv_target_registry *registry, const char *directory, bool init)
+static struct xv_repo *open_repo(struct xv_target_registry *registry, const char *directory,
+                                 bool init)
 {
     xvsa_error *error = NULL;
     struct xv_target *target = NULL;
@@ -50,7 +51,8 @@ static struct xv_repo *open_repo(struct xv_target_registry *registry, const char
     char *url = NULL;
     if (asprintf(&url, "file://%s", directory) < 0)
         exit(1);
-    check(xv_target_open(registry, NULL, url, XVSA_TARGET_CREATE, NULL, &target, &error), error, url);
+    check(xv_target_open(registry, NULL, url, XVSA_TARGET_CREATE, NULL, &target, &error), error,
+          url);
     struct xv_repo_options options = {.passphrase = passphrase,
                                       .passphrase_size = sizeof passphrase - 1};
     check(init ? xv_repo_init(target, &options, NULL, &repo, &error)
@@ -88,8 +90,8 @@ static void keep_unchanged(struct xv_disk *disk, struct xv_disk_writer *writer,
     check(xv_extents_add(&whole, 0, disk->size, &error), error, "keep");
     check(xv_extents_subtract(&whole, changed, &same, &error), error, "keep");
     check(xv_disk_writer_keep(writer, &same, NULL, &error), error, "keep");
-    check(xv_changes_sample(changed, disk->size, XV_CBT_BLOCK, AUDIT_PERMILLE, AUDIT_LEAST, 1, &sample,
-                            &error),
+    check(xv_changes_sample(changed, disk->size, XV_CBT_BLOCK, AUDIT_PERMILLE, AUDIT_LEAST, 1,
+                            &sample, &error),
           error, "sample");
     static uint8_t data[XV_CBT_BLOCK];
     for (size_t i = 0; i < sample.count; i++) {
@@ -98,8 +100,8 @@ static void keep_unchanged(struct xv_disk *disk, struct xv_disk_writer *writer,
             size_t length = end - at < XV_CBT_BLOCK ? (size_t)(end - at) : XV_CBT_BLOCK;
             bool match = false;
             check(xv_disk_read(disk, at, data, length, NULL, &error), error, "audit");
-            check(xv_disk_writer_matches_base(writer, at, data, length, NULL, &match, &error), error,
-                  "audit");
+            check(xv_disk_writer_matches_base(writer, at, data, length, NULL, &match, &error),
+                  error, "audit");
             if (!match) {
                 fprintf(stderr, "the bitmap lies about byte %llu\n", (unsigned long long)at);
                 exit(1);
@@ -147,8 +149,8 @@ static void backup(struct xv_repo *repo, const char *vm, const char *uri, const 
         check(xv_repo_find_point(repo, latest, NULL, &base, &error), error, latest);
     struct xv_session_options begin = {.job_key = vm, .base = base};
     check(xv_session_begin(repo, &begin, NULL, &session, &error), error, "session");
-    check(xv_session_add_disk(session, "disk", "0", disk->size, base == NULL ? -1 : 0, NULL, &writer,
-                              &error),
+    check(xv_session_add_disk(session, "disk", "0", disk->size, base == NULL ? -1 : 0, NULL,
+                              &writer, &error),
           error, "disk");
     if (bitmap != NULL) {
         read_bitmap(bitmap, disk->size, &ranges);
@@ -157,16 +159,20 @@ static void backup(struct xv_repo *repo, const char *vm, const char *uri, const 
         struct xv_extents allocated;
         xv_extents_init(&allocated);
         check(xv_disk_allocated(disk, &allocated, NULL, &error), error, "map");
-        check(xv_extents_align(&allocated, xv_repo_chunk_size(repo), disk->size, &ranges, &error), error,
-              "map");
+        check(xv_extents_align(&allocated, xv_repo_chunk_size(repo), disk->size, &ranges, &error),
+              error, "map");
         xv_extents_free(&allocated);
     }
     move(session, disk, &ranges, writer);
     check(xv_disk_writer_finish(writer, "{}", NULL, &error), error, "finish");
     struct xv_store_stats stats;
     xv_disk_writer_stats(writer, &stats);
-    struct xv_point_facts facts = {.vm_uuid = vm, .vm_name = vm, .pool_uuid = "bench", .job_id = "bench",
-                                   .taken_ms = xv_wall_ms(), .metadata = "{}"};
+    struct xv_point_facts facts = {.vm_uuid = vm,
+                                   .vm_name = vm,
+                                   .pool_uuid = "bench",
+                                   .job_id = "bench",
+                                   .taken_ms = xv_wall_ms(),
+                                   .metadata = "{}"};
     char id[XV_POINT_ID_LENGTH + 1];
     check(xv_session_commit(session, &facts, NULL, id, &error), error, "commit");
     printf("{\"point\": \"%s\", \"read\": %llu, \"zero\": %llu, \"same\": %llu, \"known\": %llu, "
@@ -218,7 +224,8 @@ static void restore(struct xv_repo *repo, const char *id, const char *path)
         fprintf(stderr, "%s: %s\n", path, strerror(errno));
         exit(1);
     }
-    check(xv_block_queue_new(MEMORY / BLOCK_BYTES, BLOCK_BYTES, &output.queue, &error), error, "queue");
+    check(xv_block_queue_new(MEMORY / BLOCK_BYTES, BLOCK_BYTES, &output.queue, &error), error,
+          "queue");
     if (pthread_create(&writer, NULL, write_blocks, &output) != 0)
         exit(1);
     check(xv_disk_stream(disk, &data, output.queue, NULL, NULL, &error), error, id);

@@ -137,6 +137,9 @@ def main():
     notes = []
     try:
         repository = Repository(options.directory, passphrase, notes)
+        damage = repository.journal.damage
+        if damage:
+            print(f"reader.py: {damage}; entries from there on do not count", file=sys.stderr)
         if options.list:
             print(json.dumps(list_points(repository), indent=2))
         if options.extract:
@@ -151,7 +154,7 @@ def main():
     except (Damage, Refusal) as error:
         print(f"reader.py: {error}", file=sys.stderr)
         return 1
-    return 0
+    return 1 if damage else 0
 
 
 if __name__ == "__main__":

@@ -205,7 +205,8 @@ typedef struct xvsa_context_options {
     void *log_user;          /**< handed to log */
     int32_t log_level;       /**< 0: XVSA_LOG_WARNING */
     uint32_t worker_threads; /**< threads that hash, compress and encrypt; 0: one for each processor */
-    uint64_t memory_limit;   /**< bytes of data held in buffers by all jobs; 0: 256 MiB */
+    uint64_t memory_limit;   /**< bytes of data held in buffers by all jobs; a job begins fewer VMs
+                                  at once rather than exceed its share; 0: 512 MiB */
     const char *state_path;  /**< SQLite file with jobs and intents, created when missing. NULL: in
                                   memory, so that a crash leaves objects in the pool that only a
                                   later run with the same job name can find by their tags */

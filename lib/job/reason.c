@@ -67,6 +67,8 @@ static const struct {
     ROW(NO_PROXY, ERROR, "the pool has no proxy: add one"),
     ROW(NO_PROXY_REACHES_SR, ERROR, "no proxy reaches the storage repository"),
     ROW(OTHER_POOL, INFO, "the restore point was made in another pool"),
+    ROW(POINT_NOT_PINNED, INFO,
+        "nothing keeps the restore point from being deleted while it is read"),
     ROW(PROXY_HOST_NOT_LIVE, WARNING, "the host that the proxy's VM runs on is not live"),
     ROW(PROXY_NOT_RUNNING, WARNING, "the proxy's VM does not run"),
     ROW(SR_AMBIGUOUS, ERROR, "several storage repositories have the name: choose one in \"srs\""),

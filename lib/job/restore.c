@@ -10,6 +10,44 @@
 
 #include "job/metadata.h"
 
+/* A repository that may only be read restores all the same; the report says that nothing keeps the point
+ * from being deleted meanwhile. */
+static int pin_point(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_vm_run *run = restore->run;
+    struct xv_point *point = run->plan->point;
+    char key[128];
+    snprintf(key, sizeof key, "restore/%s/%zu", run->job->id, run->index);
+    const struct xv_session_options options = {
+        .job_key = key, .base = point, .kind = XV_SESSION_RESTORE};
+    xvsa_error *failure = NULL;
+    int rc = xv_session_begin(run->job->plan->repo, &options, call, &restore->pin, &failure);
+    if (rc == 0 && xv_session_base(restore->pin) == NULL)
+        return xv_fail(error, XVSA_ERR_NOT_FOUND, "job", "point %s was deleted",
+                       xv_point_id(point));
+    if (rc == XVSA_ERR_CANCELLED && error != NULL)
+        *error = xvsa_error_ref(failure);
+    else if (rc != 0 && rc != XVSA_ERR_CANCELLED)
+        rc = xv_run_reason(run, NULL, error, XV_REASON_POINT_NOT_PINNED, "%s",
+                           xvsa_error_message(failure));
+    xvsa_error_unref(failure);
+    return rc;
+}
+
+static void unpin_point(struct xv_restore *restore)
+{
+    if (restore->pin == NULL)
+        return;
+    const struct xv_call call = xv_run_cleanup_call();
+    xvsa_error *error = NULL;
+    if (xv_session_abort(restore->pin, &call, &error) != 0)
+        xv_log(xv_engine_env(restore->run->job->engine), XVSA_LOG_WARNING, "job",
+               "point %s stays pinned: %s", xv_point_id(restore->run->plan->point),
+               xvsa_error_message(error));
+    xvsa_error_unref(error);
+    xv_session_free(restore->pin);
+}
+
 static int make_vm(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
 {
     struct xv_vm_run *run = restore->run;
@@ -151,7 +189,9 @@ static bool undo(struct xv_restore *restore)
 static int restore_vm(struct xv_restore *restore, xvsa_error **error)
 {
     struct xv_call call = xv_run_step_call(restore->run);
-    int rc = make_vm(restore, &call, error);
+    int rc = pin_point(restore, &call, error);
+    if (rc == 0)
+        rc = make_vm(restore, &call, error);
     if (rc == 0)
         rc = xv_disks_run(restore->run, xv_restore_disk, NULL, NULL, error);
     call = xv_run_step_call(restore->run);
@@ -177,6 +217,7 @@ int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
     int rc = restore_vm(&restore, error);
     if (run->intent != 0)
         xv_run_settle(run, restore.completed || undo(&restore));
+    unpin_point(&restore);
     for (size_t i = 0; i < run->disk_count; i++)
         free(restore.vdi_refs[i]);
     free(restore.vdi_refs);

@@ -11,6 +11,7 @@
 struct xv_restore {
     struct xv_vm_run *run;
     struct xv_client *client;
+    struct xv_session *pin;  /* keeps the point from being deleted; NULL: none */
     struct xv_value *record; /* the VM's, as saved */
     char *vm_ref;            /* NULL: none made */
     char **vdi_refs;         /* of each disk; NULL: none made */

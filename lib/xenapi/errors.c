@@ -204,12 +204,10 @@ const struct xv_error_entry *xv_errors_at(size_t index)
     return index < ENTRY_COUNT ? &entries[index] : NULL;
 }
 
-/* A copy of a parameter without session references: they are all a thief needs. */
-static char *clean(const char *param, const char *secret)
+bool xv_errors_is_secret(const char *text, const char *secret)
 {
-    bool dirty = strstr(param, "session_id=") != NULL ||
-                 (secret != NULL && secret[0] != '\0' && strstr(param, secret) != NULL);
-    return strdup(dirty ? "(hidden)" : param);
+    return strstr(text, "session_id=") != NULL ||
+           (secret != NULL && secret[0] != '\0' && strstr(text, secret) != NULL);
 }
 
 static void join(const struct xv_value *description, const char *const *params, uint32_t count,
@@ -244,7 +242,8 @@ int xv_errors_fail(const char *what, const struct xv_value *description, const c
     bool is_session = strncmp(code, "SESSION_", 8) == 0;
     for (size_t i = 1; i < given && count < PARAMS_MAX; i++) {
         const char *param = xv_value_string(xv_value_at(description, i), "");
-        params[count] = is_session ? strdup("(hidden)") : clean(param, secret);
+        params[count] =
+            strdup(is_session || xv_errors_is_secret(param, secret) ? "(hidden)" : param);
         if (params[count] != NULL)
             count++;
     }

@@ -30,6 +30,10 @@ const struct xv_error_entry *xv_errors_at(size_t index);
 int xv_errors_fail(const char *what, const struct xv_value *description, const char *secret,
                    xvsa_error **error);
 
+/* True for text of the pool's that holds a session's reference or the secret (may be NULL): they are all
+ * a thief needs. */
+bool xv_errors_is_secret(const char *text, const char *secret);
+
 /* True when the error says that the object is gone. */
 bool xv_errors_is_gone(const xvsa_error *error);
 

@@ -359,13 +359,12 @@ int xv_vdi_open_http(struct xv_client *client, const struct xv_inventory *invent
                      const char *vdi_ref, const struct xv_host *host, const struct xv_call *call,
                      struct xv_disk **ret, xvsa_error **error)
 {
-    char *size = NULL;
+    uint64_t size = 0;
     (void)inventory;
     if (host == NULL)
         return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT, "no host to export the disk %s from",
                        vdi_ref);
-    int rc =
-        xv_ask_text(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), call, &size, error);
+    int rc = xv_vdi_size(client, vdi_ref, call, &size, error);
     if (rc != 0)
         return rc;
     struct http_disk *disk = calloc(1, sizeof *disk);
@@ -373,16 +372,14 @@ int xv_vdi_open_http(struct xv_client *client, const struct xv_inventory *invent
     if (disk == NULL || copy == NULL) {
         free(disk);
         free(copy);
-        free(size);
         return xv_fail_memory(error);
     }
     disk->disk.ops = &http_ops;
-    disk->disk.size = strtoull(size, NULL, 10);
+    disk->disk.size = size;
     disk->client = client;
     disk->vdi_ref = copy;
-    disk->vhd = disk->disk.size <= XV_VHD_SIZE_MAX;
+    disk->vhd = size <= XV_VHD_SIZE_MAX;
     xv_client_member_url(client, host->address, &disk->url);
-    free(size);
     *ret = &disk->disk;
     return 0;
 }

@@ -67,16 +67,16 @@ static int read_records(struct xv_search *search, const char *method, xv_member_
     return rc;
 }
 
-static int pin_host_certificate(struct xv_search *search, const char *host_ref, xvsa_error **error)
+static int pin_host_certificate(struct xv_search *search, const char *host_ref,
+                                const struct xv_call *call, xvsa_error **error)
 {
     struct xv_value *value = NULL;
     struct xv_value *params = xv_params(host_ref, NULL);
-    struct xv_call call = xv_call_within(search->call, XV_LOGIN_MS);
     struct xv_rpc rpc = {
         .method = "host.get_server_certificate", .params = params, .idempotent = true};
     int rc = params == NULL ? xv_fail_memory(error)
                             : xv_rpc_ask(search->client, &search->coordinator, search->session,
-                                         &rpc, &call, &value, error);
+                                         &rpc, call, &value, error);
     if (rc == 0)
         rc = xv_trust_pin_pem(search->client->trust, xv_value_string(value, ""), error);
     xv_value_free(params);
@@ -84,7 +84,7 @@ static int pin_host_certificate(struct xv_search *search, const char *host_ref, 
     return rc;
 }
 
-/* For servers older than Certificate records. */
+/* For servers older than Certificate records. One limit for all hosts: a dead one may answer late. */
 static int pin_each_host(struct xv_search *search, xvsa_error **error)
 {
     struct xv_value *hosts = NULL;
@@ -95,7 +95,8 @@ static int pin_each_host(struct xv_search *search, xvsa_error **error)
     for (size_t i = 0; rc == 0 && i < xv_value_count(hosts) && i < XV_MEMBERS_MAX; i++) {
         xvsa_error *ignored = NULL;
         /* A dead host cannot tell its certificate; the others still count. */
-        if (pin_host_certificate(search, xv_value_string(xv_value_at(hosts, i), ""), &ignored) != 0)
+        if (pin_host_certificate(search, xv_value_string(xv_value_at(hosts, i), ""), &call,
+                                 &ignored) != 0)
             xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "host certificate: %s",
                    xvsa_error_message(ignored));
         xvsa_error_unref(ignored);

@@ -30,6 +30,9 @@ int xv_ask(struct xv_client *client, const char *method, struct xv_value *params
 /* The same for a result that is text; the caller frees it. */
 int xv_ask_text(struct xv_client *client, const char *method, struct xv_value *params,
                 const struct xv_call *call, char **ret, xvsa_error **error) XV_MUST_CHECK;
+/* VDI.get_virtual_size in bytes; PROTOCOL when the answer is not a size. */
+int xv_vdi_size(struct xv_client *client, const char *vdi_ref, const struct xv_call *call,
+                uint64_t *ret, xvsa_error **error) XV_MUST_CHECK;
 /* xv_client_run, taking params over. ret_text (may be NULL): the result; the caller frees it. */
 int xv_run(struct xv_client *client, const char *method, struct xv_value *params,
            const struct xv_call *call, char **ret_text, xvsa_error **error) XV_MUST_CHECK;
@@ -39,11 +42,6 @@ int xv_run(struct xv_client *client, const char *method, struct xv_value *params
 int xv_created_find(struct xv_client *client, const char *class_name, const char *id,
                     const struct xv_call *call, char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
 int xv_created_id(char id[XV_CREATED_ID], xvsa_error **error) XV_MUST_CHECK;
-
-/* Removes other_config[key]; an absent key or object is success. */
-int xv_record_unset_tag(struct xv_client *client, const char *class_name, const char *ref,
-                        const char *key, const struct xv_call *call,
-                        xvsa_error **error) XV_MUST_CHECK;
 
 /* Waits for a task's end. *ret (may be NULL): its result. UNKNOWN_OUTCOME when it vanished. */
 int xv_task_wait(struct xv_client *client, const char *task, const char *what,

@@ -72,6 +72,7 @@ int xv_record_get(struct xv_client *client, const char *class_name, const char *
     int rc = xv_ask(client, method, xv_params(ref, NULL), true, call, ret, error);
     if (rc == 0 && xv_value_kind(*ret) != XV_VALUE_STRUCT) {
         xv_value_free(*ret);
+        *ret = NULL;
         rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "%s answers with no record", method);
     }
     return rc;

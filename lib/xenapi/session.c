@@ -62,7 +62,7 @@ static enum outcome judge_failure(struct xv_search *search, const struct xv_url 
         xv_client_member_url(search->client, address, ret_next);
         return ELSEWHERE;
     }
-    xv_errors_fail("session.login_with_password", description, NULL, &error);
+    xv_errors_fail("session.login_with_password", description, search->client->password, &error);
     enum xv_remedy remedy = xv_errors_find(code).remedy;
     xv_error_wrap(&error, 0, XV_COMPONENT, "cannot log in to %s as %s: %s", url->host,
                   search->client->username, xvsa_error_message(error));
@@ -89,21 +89,40 @@ static enum outcome judge_transport(struct xv_search *search, xvsa_error *error)
     return code == XVSA_ERR_INVALID || code == XVSA_ERR_MEMORY ? FINAL : DEAD;
 }
 
-static enum outcome try_login(struct xv_search *search, const struct xv_url *url,
-                              struct xv_url *ret_next)
+static int post_login(struct xv_search *search, const struct xv_url *url, const char *originator,
+                      struct xv_answer *ret, xvsa_error **error)
 {
     struct xv_client *client = search->client;
-    xvsa_error *error = NULL;
-    struct xv_answer answer = {0};
     struct xv_call call = xv_call_within(search->call, XV_LOGIN_MS);
     struct xv_rpc rpc = {.method = "session.login_with_password", .idempotent = true};
     struct xv_value *params =
-        xv_params(client->username, client->password, "1.0", client->originator, NULL);
+        xv_params(client->username, client->password, "1.0", originator, NULL);
     rpc.params = params;
-    int rc = params == NULL ? xv_fail_memory(&error)
-                            : xv_rpc_post(client, url, NULL, &rpc, &call, &answer, NULL,
-                                          search->fingerprint, &error);
+    int rc = params == NULL ? xv_fail_memory(error)
+                            : xv_rpc_post(client, url, NULL, &rpc, &call, ret, NULL,
+                                          search->fingerprint, error);
     xv_value_free(params);
+    return rc;
+}
+
+static bool lacks_originator(const struct xv_answer *answer)
+{
+    return !answer->success && strcmp(xv_value_string(xv_value_at(answer->value, 0), ""),
+                                      "MESSAGE_PARAMETER_COUNT_MISMATCH") == 0;
+}
+
+static enum outcome try_login(struct xv_search *search, const struct xv_url *url,
+                              struct xv_url *ret_next)
+{
+    xvsa_error *error = NULL;
+    struct xv_answer answer = {0};
+    int rc = post_login(search, url, search->client->originator, &answer, &error);
+    /* XenServer knows the originator since 6.2. */
+    if (rc == 0 && lacks_originator(&answer)) {
+        xv_value_free(answer.value);
+        answer = (struct xv_answer){0};
+        rc = post_login(search, url, NULL, &answer, &error);
+    }
     if (rc != 0)
         return judge_transport(search, error);
     enum outcome outcome = LOGGED_IN;
@@ -163,6 +182,16 @@ static enum outcome follow(struct xv_search *search, const struct xv_url *candid
     }
 }
 
+/* Logs out of the session that the search made. */
+static void end_session(struct xv_search *search)
+{
+    struct xv_call grace = xv_call_within(NULL, LOGOUT_MS);
+    if (xv_session_end(search->client, &search->coordinator, search->session, &grace, NULL) != 0)
+        xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "a session is left to expire");
+    xv_free_secret(search->session);
+    search->session = NULL;
+}
+
 /* Checks after a login that this is the pool, and reads who its members are. */
 static enum outcome identify(struct xv_search *search)
 {
@@ -179,11 +208,7 @@ static enum outcome identify(struct xv_search *search)
         xv_search_pin_members(search);
         return LOGGED_IN;
     }
-    struct xv_call grace = xv_call_within(NULL, LOGOUT_MS);
-    if (xv_session_end(search->client, &search->coordinator, search->session, &grace, NULL) != 0)
-        xv_log(search->client->env, XVSA_LOG_DEBUG, XV_COMPONENT, "a session is left to expire");
-    xv_free_secret(search->session);
-    search->session = NULL;
+    end_session(search);
     note(search, error);
     return rc == XVSA_ERR_NETWORK || rc == XVSA_ERR_TIMEOUT ? WAIT : DEAD;
 }
@@ -275,6 +300,8 @@ static int find_coordinator(struct xv_search *search, bool patient, xvsa_error *
                          xvsa_error_message(search->error));
         } else if (rc != 0 && error != NULL) {
             *error = interruption;
+        } else {
+            xvsa_error_unref(interruption);
         }
         pause = pause * 2 > PAUSE_MAX_MS ? PAUSE_MAX_MS : pause * 2;
     }
@@ -370,11 +397,16 @@ int xv_session_renew(struct xv_client *client, uint64_t epoch, const struct xv_c
     if (rc == 0)
         rc = find_coordinator(&search, true, error);
     pthread_mutex_lock(&client->lock);
-    if (rc == 0)
+    bool closed = client->closed;
+    if (rc == 0 && !closed)
         adopt(client, &search);
     client->renewing = false;
     pthread_cond_broadcast(&client->renewed);
     pthread_mutex_unlock(&client->lock);
+    if (rc == 0 && closed) {
+        end_session(&search);
+        rc = xv_fail(error, XVSA_ERR_STATE, XV_COMPONENT, "the pool is closed");
+    }
     finish_search(&search);
     if (rc != 0)
         return rc;

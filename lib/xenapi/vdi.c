@@ -165,14 +165,18 @@ static struct xv_value *vdi_record(const struct xv_vdi_spec *spec, const char *i
     return NULL;
 }
 
-static int read_size(struct xv_client *client, const char *ref, const struct xv_call *call,
-                     uint64_t *ret, xvsa_error **error)
+int xv_vdi_size(struct xv_client *client, const char *vdi_ref, const struct xv_call *call,
+                uint64_t *ret, xvsa_error **error)
 {
-    char *text = NULL;
-    int rc = xv_ask_text(client, "VDI.get_virtual_size", xv_params(ref, NULL), call, &text, error);
+    struct xv_value *value = NULL;
+    int rc = xv_ask(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), true, call, &value,
+                    error);
+    int64_t size = xv_value_int(value, -1);
+    xv_value_free(value);
+    if (rc == 0 && size < 0)
+        rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "the disk %s has no size", vdi_ref);
     if (rc == 0)
-        *ret = strtoull(text, NULL, 10);
-    free(text);
+        *ret = (uint64_t)size;
     return rc;
 }
 
@@ -193,7 +197,7 @@ int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
         rc = xv_created_find(client, "VDI", id, call, &ref, &failure);
     }
     if (rc == 0)
-        rc = read_size(client, ref, call, &size, &failure);
+        rc = xv_vdi_size(client, ref, call, &size, &failure);
     if (rc == 0 && size < spec->size)
         rc = xv_fail(&failure, XVSA_ERR_PROTOCOL, XV_COMPONENT,
                      "the SR made a disk of %llu bytes instead of %llu", (unsigned long long)size,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "xenapi/errors.h"
 #include "xenapi/xmlrpc_reader.h"
 
 #define COMPONENT "xenapi"
@@ -80,9 +81,10 @@ static int read_fault(struct xv_decoder *decoder, xvsa_error **error)
         rc = xv_decoder_read_value(decoder, 0, &fault, error);
     if (rc != 0)
         return rc;
+    const char *text = xv_value_get_string(fault, "faultString", "");
     rc = xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "%s: XML-RPC fault %lld: %.300s",
                  decoder->input->what, (long long)xv_value_get_int(fault, "faultCode", 0),
-                 xv_value_get_string(fault, "faultString", ""));
+                 xv_errors_is_secret(text, decoder->input->secret) ? "(hidden)" : text);
     xv_value_free(fault);
     return rc;
 }

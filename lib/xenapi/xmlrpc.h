@@ -33,6 +33,7 @@ struct xv_xmlrpc_input {
     size_t value_max;       /* values in a tree; 0: 4 million */
     xv_member_fn on_member; /* NULL: the Value is made a tree */
     void *member_user;
+    const char *secret; /* struck out of a fault's text; may be NULL */
 };
 
 /* What a pool answered. value: the Value of a success (NULL when it went to on_member), or the

@@ -35,6 +35,9 @@ struct member {
     atomic_int busy;   /* so many of them fail with TOO_MANY_PENDING_TASKS */
     atomic_int cut;    /* so many of them are executed and get no answer */
     atomic_int logouts;
+    bool old;          /* knows no originator */
+    atomic_bool hold;  /* logins wait */
+    const char *value; /* of everything else; NULL: unknown methods */
 };
 
 static bool answer_value(struct peer *peer, const char *value)
@@ -85,6 +88,10 @@ static bool answer_login(struct member *member, struct peer *peer)
 {
     char session[64];
     int number = atomic_fetch_add(&member->logins, 1) + 1;
+    while (atomic_load(&member->hold) && !atomic_load(&member->server.stop))
+        usleep(1000);
+    if (member->old && strstr(peer->request, "libxvsa-") != NULL)
+        return answer_error(peer, "MESSAGE_PARAMETER_COUNT_MISMATCH session.login_with_password");
     if (member->login_error != NULL &&
         (member->login_errors == 0 || number <= member->login_errors))
         return answer_error(peer, member->login_error);
@@ -130,6 +137,8 @@ static bool play(struct peer *peer, void *user)
         return answer_error(peer, "MESSAGE_METHOD_UNKNOWN Certificate.get_all_records");
     if (is_call(peer, "VM.test"))
         return answer_call(member, peer);
+    if (member->value != NULL)
+        return answer_value(peer, member->value);
     return answer_error(peer, "MESSAGE_METHOD_UNKNOWN x");
 }
 
@@ -249,6 +258,102 @@ START_TEST(redirect_loop)
     xv_error_clear(&error);
     server_stop(&first.server);
     server_stop(&second.server);
+}
+END_TEST
+
+/* Servers of before XenServer 6.2. */
+START_TEST(servers_without_originator)
+{
+    struct member member = {.old = true};
+    struct xv_client *client = NULL;
+    xvsa_error *error = NULL;
+    server_start(&member.server, false, play, &member);
+    ck_ok(open_at(member.server.url, SOON_MS, &client, &error), error);
+    ck_ok(call_test(client, true, SOON_MS, &error), error);
+    finish(client);
+    server_stop(&member.server);
+}
+END_TEST
+
+static void *call_while_closing(void *user)
+{
+    xvsa_error *error = NULL;
+    ck_fails(call_test(user, true, SOON_MS, &error), XVSA_ERR_STATE, error);
+    return NULL;
+}
+
+/* A session that is renewed while the pool is being closed is not left behind. */
+START_TEST(closing_during_a_renewal)
+{
+    struct member member = {0};
+    struct xv_client *client = NULL;
+    pthread_t thread;
+    xvsa_error *error = NULL;
+    server_start(&member.server, false, play, &member);
+    ck_ok(open_at(member.server.url, SOON_MS, &client, &error), error);
+    atomic_store(&member.expire, 1);
+    atomic_store(&member.hold, true);
+    ck_assert_int_eq(pthread_create(&thread, NULL, call_while_closing, client), 0);
+    while (atomic_load(&member.logins) < 2)
+        usleep(1000);
+    struct xv_call call = xv_call_within(NULL, SOON_MS);
+    ck_ok(xv_client_close(client, &call, &error), error);
+    atomic_store(&member.hold, false);
+    pthread_join(thread, NULL);
+    ck_assert_int_eq(atomic_load(&member.logins), 2);
+    ck_assert_int_eq(atomic_load(&member.logouts), 2);
+    xv_client_free(client);
+    server_stop(&member.server);
+}
+END_TEST
+
+/* What a member makes of the password in its answer is not shown. */
+START_TEST(echoed_secrets)
+{
+    static const char *const answers[] = {
+        NULL,
+        "HTTP/1.1 200 OK\r\n\r\n<?xml version=\"1.0\"?><methodResponse><fault><value><struct>"
+        "<member><name>faultCode</name><value><int>1</int></value></member><member><name>"
+        "faultString</name><value>bad call with s3cret-word</value></member></struct></value>"
+        "</fault></methodResponse>"};
+    for (size_t i = 0; i < 2; i++) {
+        struct member member = {.login_error = "INVALID_VALUE s3cret-word", .raw = answers[i]};
+        struct xv_client *client = NULL;
+        xvsa_error *error = NULL;
+        server_start(&member.server, false, play, &member);
+        ck_assert_int_ne(open_at(member.server.url, SOON_MS, &client, &error), 0);
+        ck_assert_ptr_null(strstr(xvsa_error_message(error), "s3cret-word"));
+        if (i == 0)
+            ck_assert_str_eq(xvsa_error_xenapi_param(error, 0), "(hidden)");
+        xv_error_clear(&error);
+        server_stop(&member.server);
+    }
+}
+END_TEST
+
+/* Answers that are not records are refused and nothing is released twice. */
+START_TEST(records_that_are_none)
+{
+    struct member member = {.value = "not a record"};
+    struct xv_client *client = NULL;
+    struct xv_value *record = NULL;
+    struct xv_snapshot_disk *disks = NULL;
+    size_t count = 0;
+    xvsa_error *error = NULL;
+    struct xv_call call = xv_call_within(NULL, SOON_MS);
+    server_start(&member.server, false, play, &member);
+    ck_ok(open_at(member.server.url, SOON_MS, &client, &error), error);
+    ck_fails(xv_record_get(client, "VM", "OpaqueRef:1", &call, &record, &error),
+             XVSA_ERR_PROTOCOL, error);
+    ck_assert_ptr_null(record);
+    ck_fails(xv_snapshot_disks(client, "OpaqueRef:1", &call, &disks, &count, &error),
+             XVSA_ERR_PROTOCOL, error);
+    struct xv_disk *disk = NULL;
+    const struct xv_host host = {.address = "127.0.0.1"};
+    ck_fails(xv_vdi_open_http(client, NULL, "OpaqueRef:1", &host, &call, &disk, &error),
+             XVSA_ERR_PROTOCOL, error);
+    finish(client);
+    server_stop(&member.server);
 }
 END_TEST
 
@@ -536,6 +641,10 @@ static void fill(Suite *suite)
     tcase_add_test(all, wrong_password);
     tcase_add_test(all, follows_to_the_coordinator);
     tcase_add_test(all, redirect_loop);
+    tcase_add_test(all, servers_without_originator);
+    tcase_add_test(all, closing_during_a_renewal);
+    tcase_add_test(all, echoed_secrets);
+    tcase_add_test(all, records_that_are_none);
     tcase_add_test(all, another_pool);
     tcase_add_test(all, patience_with_a_booting_host);
     tcase_add_test(all, session_is_renewed_once);

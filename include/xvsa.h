@@ -44,9 +44,15 @@ extern "C" {
 #define XVSA_VERSION 1000
 
 #ifdef __cplusplus
-#define XVSA_SIZED_INIT(type) {static_cast<uint32_t>(sizeof(type))}
+#define XVSA_SIZED_INIT(type)                                                                      \
+    {                                                                                              \
+        static_cast<uint32_t>(sizeof(type))                                                        \
+    }
 #else
-#define XVSA_SIZED_INIT(type) {.size = (uint32_t)sizeof(type)}
+#define XVSA_SIZED_INIT(type)                                                                      \
+    {                                                                                              \
+        .size = (uint32_t)sizeof(type)                                                             \
+    }
 #endif
 
 /* ------------------------------------------------------------------------------------------------
@@ -188,10 +194,10 @@ typedef struct xvsa_call {
  *  Contexts are independent of each other. */
 typedef struct xvsa_context xvsa_context;
 
-#define XVSA_LOG_ERROR 1
+#define XVSA_LOG_ERROR   1
 #define XVSA_LOG_WARNING 2
-#define XVSA_LOG_INFO 3
-#define XVSA_LOG_DEBUG 4
+#define XVSA_LOG_INFO    3
+#define XVSA_LOG_DEBUG   4
 
 /** Receives log lines. level is XVSA_LOG_*; component and message are valid during the call only.
  *  Called by any thread, also by several at once. */
@@ -199,15 +205,16 @@ typedef void (*xvsa_log_fn)(void *user, int32_t level, const char *component, co
 
 /** Settings of a context. */
 typedef struct xvsa_context_options {
-    uint32_t size;           /**< sizeof(xvsa_context_options) */
-    uint32_t flags;          /**< 0 */
-    xvsa_log_fn log;         /**< NULL: no log */
-    void *log_user;          /**< handed to log */
-    int32_t log_level;       /**< 0: XVSA_LOG_WARNING */
-    uint32_t worker_threads; /**< threads that hash, compress and encrypt; 0: one for each processor */
-    uint64_t memory_limit;   /**< bytes of data held in buffers by all jobs; a job begins fewer VMs
+    uint32_t size;     /**< sizeof(xvsa_context_options) */
+    uint32_t flags;    /**< 0 */
+    xvsa_log_fn log;   /**< NULL: no log */
+    void *log_user;    /**< handed to log */
+    int32_t log_level; /**< 0: XVSA_LOG_WARNING */
+    uint32_t
+        worker_threads; /**< threads that hash, compress and encrypt; 0: one for each processor */
+    uint64_t memory_limit;  /**< bytes of data held in buffers by all jobs; a job begins fewer VMs
                                   at once rather than exceed its share; 0: 512 MiB */
-    const char *state_path;  /**< SQLite file with jobs and intents, created when missing. NULL: in
+    const char *state_path; /**< SQLite file with jobs and intents, created when missing. NULL: in
                                   memory, so that a crash leaves objects in the pool that only a
                                   later run with the same job name can find by their tags */
 } xvsa_context_options;
@@ -240,13 +247,13 @@ typedef struct xvsa_pool xvsa_pool;
 
 /** Where a pool is and how to log in to it. */
 typedef struct xvsa_pool_options {
-    uint32_t size;                   /**< sizeof(xvsa_pool_options) */
-    uint32_t flags;                  /**< XVSA_POOL_* */
-    const char *const *urls;         /**< URLs of members, the likely coordinator first; the scheme
+    uint32_t size;           /**< sizeof(xvsa_pool_options) */
+    uint32_t flags;          /**< XVSA_POOL_* */
+    const char *const *urls; /**< URLs of members, the likely coordinator first; the scheme
                                           and port of the first also serve members learned later */
-    const char *username;            /**< account; "root" or a pool user */
-    const char *password;            /**< wiped from memory when the handle goes */
-    const char *ca_file;             /**< PEM file with the CA that signed the members' certificates */
+    const char *username;    /**< account; "root" or a pool user */
+    const char *password;    /**< wiped from memory when the handle goes */
+    const char *ca_file;     /**< PEM file with the CA that signed the members' certificates */
     const char *const *fingerprints; /**< SHA-256 of trusted certificates, 64 hex digits, colons
                                           allowed */
     const char *originator;          /**< name of the client in the pool; NULL: "libxvsa" */
@@ -619,14 +626,14 @@ XVSA_API int32_t xvsa_plan_describe(const xvsa_plan *plan, char **ret_json, xvsa
 /** A running or finished execution of a plan. */
 typedef struct xvsa_job xvsa_job;
 
-#define XVSA_JOB_RUNNING 1
+#define XVSA_JOB_RUNNING   1
 #define XVSA_JOB_SUCCEEDED 2 /**< everything was done */
-#define XVSA_JOB_PARTIAL 3   /**< some VMs failed; the report tells which */
-#define XVSA_JOB_FAILED 4    /**< nothing was done */
+#define XVSA_JOB_PARTIAL   3 /**< some VMs failed; the report tells which */
+#define XVSA_JOB_FAILED    4 /**< nothing was done */
 #define XVSA_JOB_CANCELLED 5 /**< stopped on request; finished VMs are kept */
 
 #define XVSA_CANCEL_GRACEFUL 1 /**< finish the VMs under way, begin no other */
-#define XVSA_CANCEL_NOW 2      /**< stop at once and clean up */
+#define XVSA_CANCEL_NOW      2 /**< stop at once and clean up */
 
 /** How far a job is. done never exceeds total; total may change while the job learns more. */
 typedef struct xvsa_progress {

@@ -19,7 +19,7 @@ class SimPool:
 
     def __init__(self, folder, scenario=None, xapi_db=None, tls=True):
         os.makedirs(folder, exist_ok=True)
-        self.folder = folder
+        self.folder, self.scenario = folder, scenario
         self.log_path = os.path.join(folder, "poolsim.log")
         ready = os.path.join(folder, "ready.json")
         command = [PYTHON, POOLSIM, "--data", os.path.join(folder, "data"), "--ready-file", ready]
@@ -144,9 +144,10 @@ class SimPool:
         return self.sim("nbd", host=host, **faults)
 
     def calm(self):
-        """Takes every fault away and wakes every host."""
+        """Takes every fault away, wakes every host, and starts what ran there."""
         self.sim("fault/clear")
-        for host in self.sim("state")["hosts"]:
+        state = self.sim("state")
+        for host in state["hosts"]:
             if not host["alive"]:
                 self.sim("host/revive", host=host["uuid"])
             if host["emergency"]:
@@ -154,6 +155,10 @@ class SimPool:
             if host["nbd"] or not host["alive"]:
                 self.nbd(host["uuid"], export="", refuse=False, close_after=-1, cut_after=-1,
                          stall_after=-1, delay=0.0, attach_delay=0.0, error_after=-1)
+        halted = {vm["name_label"] for vm in state["vms"] if vm["power_state"] == "Halted"}
+        for vm in self.scenario["vms"] if self.scenario else []:
+            if vm.get("power_state") == "Running" and vm["name"] in halted:
+                self.sim("vm/power", vm=vm["name"], operation="start", host=vm["host"])
 
     def called(self, method):
         """How often clients called a method."""

@@ -157,6 +157,12 @@ int xv_session_commit(struct xv_session *session, const struct xv_point_facts *f
     if (session->ended)
         return xv_fail(error, XVSA_ERR_STATE, "repo", "the session of '%s' has ended",
                        session->job_key);
+    pthread_mutex_lock(&session->lock);
+    bool disk_lost = session->disk_lost;
+    pthread_mutex_unlock(&session->lock);
+    if (disk_lost)
+        return xv_fail(error, XVSA_ERR_STATE, "repo",
+                       "a finished disk of '%s' was freed before the commit", session->job_key);
     if (facts->taken_ms < 0)
         return xv_fail(error, XVSA_ERR_INVALID, "repo", "taken_ms is negative");
     int rc = xv_random(committing.id, sizeof committing.id, error);

@@ -13,6 +13,8 @@
 /* How long putting one pack may take, repetitions included. */
 #define PUT_TIMEOUT_MS (15 * 60 * 1000)
 #define UPLOADERS_MAX  8
+/* Targets write page-aligned memory without copying it. */
+#define PAGE_BYTES 4096u
 
 struct pack {
     struct pack *next; /* in the free list or the queue */
@@ -54,7 +56,8 @@ int xv_pack_writer_new(const struct xv_pack_writer_options *options, struct xv_p
     if (writer->options.uploaders > UPLOADERS_MAX)
         writer->options.uploaders = UPLOADERS_MAX;
     /* The frame that fills a pack may go beyond the target, and the table comes on top. */
-    writer->capacity = options->pack_target + options->pack_target / 2;
+    writer->capacity = (options->pack_target + options->pack_target / 2 + PAGE_BYTES - 1) /
+                       PAGE_BYTES * PAGE_BYTES;
     int rc = xvsa_cancel_new(&writer->cancel, error);
     if (rc != 0) {
         free(writer);
@@ -244,7 +247,7 @@ static int open_pack(struct xv_pack_writer *writer, const struct xv_call *call, 
         } else if (writer->allocated < writer->options.buffers) {
             pack = calloc(1, sizeof *pack);
             if (pack != NULL)
-                pack->data = malloc(writer->capacity);
+                pack->data = aligned_alloc(PAGE_BYTES, writer->capacity);
             if (pack == NULL || pack->data == NULL) {
                 free_pack(pack);
                 return xv_fail_memory(error);

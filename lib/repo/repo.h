@@ -146,7 +146,8 @@ int xv_disk_writer_matches_base(struct xv_disk_writer *writer, uint64_t offset, 
 int xv_disk_writer_finish(struct xv_disk_writer *writer, const char *metadata,
                           const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 void xv_disk_writer_stats(const struct xv_disk_writer *writer, struct xv_store_stats *ret);
-void xv_disk_writer_free(struct xv_disk_writer *writer); /* abandons an unfinished one */
+/* Abandons an unfinished one. A finished one must outlive the commit, which fails with STATE otherwise. */
+void xv_disk_writer_free(struct xv_disk_writer *writer);
 
 /* One thread's compressor and sealer. Chunks of several disks may go through it. */
 struct xv_packer;

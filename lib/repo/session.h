@@ -53,6 +53,7 @@ struct xv_session {
     pthread_mutex_t lock;         /* guards what follows */
     struct xv_disk_writer *disks; /* in the order they were added, newest first */
     uint32_t disk_count;
+    bool disk_lost; /* a finished disk was freed: a point would lack it */
     bool ended;
 };
 

@@ -245,6 +245,7 @@ void xv_disk_writer_free(struct xv_disk_writer *writer)
     if (*at != NULL) {
         *at = writer->next;
         session->disk_count--;
+        session->disk_lost = session->disk_lost || writer->finished;
     }
     pthread_mutex_unlock(&session->lock);
     free_disk(writer);

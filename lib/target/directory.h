@@ -19,8 +19,9 @@ struct xv_folder_set {
 struct xv_directory {
     int root;
     char *path;
-    bool no_tmpfile;      /* the file system lacks O_TMPFILE; set once, read without the lock */
-    pthread_mutex_t lock; /* guards known and dirty */
+    bool no_tmpfile;       /* the file system lacks O_TMPFILE; set once, read without the lock */
+    atomic_bool no_direct; /* it lacks O_DIRECT */
+    pthread_mutex_t lock;  /* guards known and dirty */
     struct xv_folder_set
         known; /* folders that were used: they exist and their parents are marked */
     struct xv_folder_set dirty; /* folders with entries that no barrier has made durable */

@@ -18,6 +18,8 @@
 #define TEMP_NAME_BYTES (sizeof XV_TEMP_PREFIX + 32)
 #define FOLDER_MAX      128
 #define WRITE_MAX       (8u << 20)
+#define DIRECT_MIN      (1u << 20)
+#define DIRECT_ALIGN    4096u
 
 bool xv_folder_set_has(const struct xv_folder_set *set, const char *name, size_t length)
 {
@@ -168,6 +170,36 @@ static int write_all(int fd, const void *data, uint64_t length)
     return 0;
 }
 
+/* Writes the front of a large piece past the page cache: it would be copied there only to be flushed at
+ * once. Returns how much was done; the caller writes the rest, or all of it where this is not possible. */
+static uint64_t write_direct(struct xv_directory *directory, int fd, const void *data,
+                             uint64_t length)
+{
+    uint64_t whole = length / DIRECT_ALIGN * DIRECT_ALIGN;
+    uint64_t done = 0;
+    int flags = fcntl(fd, F_GETFL);
+    if (length < DIRECT_MIN || (uintptr_t)data % DIRECT_ALIGN != 0 || flags < 0 ||
+        atomic_load(&directory->no_direct))
+        return 0;
+    bool direct = fcntl(fd, F_SETFL, flags | O_DIRECT) == 0;
+    while (direct && done < whole) {
+        uint64_t piece = whole - done < WRITE_MAX ? whole - done : WRITE_MAX;
+        ssize_t written = write(fd, (const char *)data + done, (size_t)piece);
+        if (written < 0 && errno == EINTR)
+            continue;
+        if (written < 0 && errno == EINVAL)
+            direct = false;
+        /* Other errors come again, and are told, when the rest is written. */
+        if (written < 0)
+            break;
+        done += (uint64_t)written;
+    }
+    if (!direct)
+        atomic_store(&directory->no_direct, true);
+    (void)fcntl(fd, F_SETFL, flags);
+    return done;
+}
+
 static int fill(struct xv_directory *directory, struct file *file, const char *name,
                 const xvsa_target_call *call, const xvsa_buffer *pieces, uint32_t count,
                 xvsa_error **error)
@@ -176,7 +208,10 @@ static int fill(struct xv_directory *directory, struct file *file, const char *n
         if (xvsa_cancel_is_fired(call->cancel))
             return xv_fail(error, XVSA_ERR_CANCELLED, "target", "cancelled while writing '%s'",
                            name);
-        int failed = write_all(file->fd, pieces[i].data, pieces[i].length);
+        uint64_t done =
+            i == 0 ? write_direct(directory, file->fd, pieces[i].data, pieces[i].length) : 0;
+        int failed =
+            write_all(file->fd, (const char *)pieces[i].data + done, pieces[i].length - done);
         if (failed != 0)
             return xv_fail_errno(error, failed, "target", "cannot write '%s/%s'", directory->path,
                                  name);

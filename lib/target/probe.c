@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "target/internal.h"
 
 #define NAMES   4
@@ -112,19 +113,18 @@ static int run_race(struct race *race, struct writer *writers, xvsa_error **erro
     for (int i = 0; i < WRITERS; i++)
         writers[i] = (struct writer){.race = race, .number = (uint32_t)i};
     int started = 0;
-    int failed = 0;
-    while (failed == 0 && started < WRITERS) {
-        failed = pthread_create(&threads[started], NULL, run_writer, &writers[started]);
-        started += failed == 0;
+    int rc = 0;
+    while (rc == 0 && started < WRITERS) {
+        rc = xv_thread_start("xvsa-probe", false, run_writer, &writers[started], &threads[started],
+                             error);
+        started += rc == 0;
     }
-    open_gate(race, failed == 0 ? GATE_OPEN : GATE_VOID);
+    open_gate(race, rc == 0 ? GATE_OPEN : GATE_VOID);
     for (int i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     pthread_cond_destroy(&race->moved);
     pthread_mutex_destroy(&race->lock);
-    if (failed != 0)
-        return xv_fail_errno(error, failed, "target", "cannot start a thread");
-    return 0;
+    return rc;
 }
 
 int xv_target_probe(struct xv_target *target, bool *ret_if_absent, const struct xv_call *call,

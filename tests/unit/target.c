@@ -175,6 +175,32 @@ START_TEST(object_is_never_seen_half_written)
 }
 END_TEST
 
+START_TEST(large_objects_of_any_length_come_back)
+{
+    /* Page-aligned memory goes past the page cache where that is possible. */
+    static const size_t lengths[] = {1u << 20, (3u << 20) + 123, (9u << 20) + 4096 + 1};
+    struct xv_target *target = open_folder("");
+    uint8_t *data = aligned_alloc(4096, 10u << 20);
+    uint8_t *back = malloc(10u << 20);
+    xvsa_error *error = NULL;
+    for (size_t i = 0; i < 10u << 20; i++)
+        data[i] = (uint8_t)(i * 2654435761u >> 11);
+    for (size_t i = 0; i < sizeof lengths / sizeof lengths[0]; i++) {
+        xvsa_buffer pieces[] = {{data, lengths[i]}, {"end", 3}};
+        uint64_t length = 0;
+        ck_ok(xv_target_put(target, "a", pieces, 2, 0, NULL, &error), error);
+        ck_ok(xv_target_stat(target, "a", &length, NULL, &error), error);
+        ck_assert_uint_eq(length, lengths[i] + 3);
+        ck_ok(xv_target_get(target, "a", 0, back, length, NULL, &error), error);
+        ck_assert(memcmp(data, back, lengths[i]) == 0);
+        ck_assert(memcmp(back + lengths[i], "end", 3) == 0);
+    }
+    free(data);
+    free(back);
+    xv_target_unref(target);
+}
+END_TEST
+
 START_TEST(full_file_system_is_told)
 {
     /* /dev/full's kind of failure needs a file system of our own: the limit on file sizes will do. */
@@ -186,7 +212,7 @@ START_TEST(full_file_system_is_told)
         signal(SIGXFSZ, SIG_IGN);
         struct rlimit limit = {65536, 65536};
         setrlimit(RLIMIT_FSIZE, &limit);
-        static const char big[1 << 20];
+        static _Alignas(4096) const char big[1 << 20];
         xvsa_buffer piece = {big, sizeof big};
         int rc = xv_target_put(target, "big", &piece, 1, 0, NULL, &error);
         _exit(rc == XVSA_ERR_SPACE ? 0 : 1);
@@ -296,6 +322,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, symbolic_links_are_not_followed);
     tcase_add_test(tests, stale_files_are_removed_and_living_ones_kept);
     tcase_add_test(tests, object_is_never_seen_half_written);
+    tcase_add_test(tests, large_objects_of_any_length_come_back);
     tcase_add_test(tests, full_file_system_is_told);
     tcase_add_test(tests, failures_are_repeated_within_the_deadline);
     tcase_add_test(tests, lost_answers_are_looked_up);

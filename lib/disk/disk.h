@@ -4,7 +4,7 @@
  * NBD, an HTTP export, a file or block device, or a restore point.
  *
  * A disk is used by one streaming call or any number of read calls at a time unless its maker says
- * otherwise; xv_disk_cancel-style interruption goes through the xv_call of each operation.
+ * otherwise; each operation ends with its xv_call.
  */
 #ifndef XV_DISK_DISK_H
 #define XV_DISK_DISK_H
@@ -43,8 +43,8 @@ int xv_block_queue_free_fd(struct xv_block_queue *queue);
 /* Hands a filled block to the workers. */
 void xv_block_queue_push(struct xv_block_queue *queue, struct xv_block *block);
 /* Takes a filled block, oldest first; NULL after xv_block_queue_close once none is left, and at once
- * after xv_block_queue_stop. */
-struct xv_block *xv_block_queue_pop(struct xv_block_queue *queue);
+ * after xv_block_queue_stop, the call's cancellation or its deadline. */
+struct xv_block *xv_block_queue_pop(struct xv_block_queue *queue, const struct xv_call *call);
 /* Gives a block back as free. */
 void xv_block_queue_release(struct xv_block_queue *queue, struct xv_block *block);
 /* No more pushes will come. */

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/thread.h"
 
 #define MAX_CONNECTIONS   16u /* what a host serves in all */
 #define MAX_IN_FLIGHT     1024u
@@ -53,12 +54,7 @@ int xv_nbd_disk_lease(struct xv_nbd_disk *disk, uint32_t wanted, struct xv_nbd_l
     pthread_mutex_lock(&disk->lock);
     while (rc == 0 && disk->lent == disk->options.connections) {
         /* In steps, because a cancellation does not signal the condition. */
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += RETURN_POLL_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
-        pthread_cond_timedwait(&disk->returned, &disk->lock, &until);
+        xv_condition_wait(&disk->returned, &disk->lock, RETURN_POLL_MS);
         rc = xv_call_check(call, XV_NBD_COMPONENT, "waiting for an NBD connection", error);
     }
     if (rc == 0) {
@@ -230,11 +226,7 @@ static int new_disk(const struct xv_disk_ops *ops, size_t places,
     struct xv_nbd_disk *disk = calloc(1, sizeof *disk);
     if (disk == NULL)
         return xv_fail_memory(error);
-    pthread_condattr_t attributes;
-    pthread_condattr_init(&attributes);
-    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    pthread_cond_init(&disk->returned, &attributes);
-    pthread_condattr_destroy(&attributes);
+    xv_condition_init(&disk->returned);
     pthread_mutex_init(&disk->lock, NULL);
     disk->disk = (struct xv_disk){.ops = ops, .size = options->size};
     disk->options = *options;

@@ -10,10 +10,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/thread.h"
 #include "disk/disk.h"
 
 #define COMPONENT "disk"
 #define PAGE      4096u
+
+#define POP_STEP_MS 20
 
 struct xv_block_queue {
     pthread_mutex_t lock; /* guards what follows up to free_fd */
@@ -56,7 +59,7 @@ int xv_block_queue_new(uint32_t count, uint32_t capacity, struct xv_block_queue 
     if (queue == NULL)
         return xv_fail_memory(error);
     pthread_mutex_init(&queue->lock, NULL);
-    pthread_cond_init(&queue->filled, NULL);
+    xv_condition_init(&queue->filled);
     queue->free_fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
     int rc = queue->free_fd < 0
                  ? xv_fail_errno(error, errno, COMPONENT, "cannot make a block queue")
@@ -157,12 +160,20 @@ void xv_block_queue_push(struct xv_block_queue *queue, struct xv_block *block)
     pthread_mutex_unlock(&queue->lock);
 }
 
-struct xv_block *xv_block_queue_pop(struct xv_block_queue *queue)
+struct xv_block *xv_block_queue_pop(struct xv_block_queue *queue, const struct xv_call *call)
 {
+    bool ended = false;
     pthread_mutex_lock(&queue->lock);
-    while (queue->first == NULL && !queue->closed && !queue->stopped)
-        pthread_cond_wait(&queue->filled, &queue->lock);
-    struct xv_block *block = queue->stopped ? NULL : queue->first;
+    while (queue->first == NULL && !queue->closed && !queue->stopped && !ended) {
+        if (call == NULL) {
+            pthread_cond_wait(&queue->filled, &queue->lock);
+            continue;
+        }
+        /* In steps, because a cancellation does not signal the condition. */
+        xv_condition_wait(&queue->filled, &queue->lock, POP_STEP_MS);
+        ended = xv_call_check(call, COMPONENT, "waiting for a filled block", NULL) != 0;
+    }
+    struct xv_block *block = queue->stopped || ended ? NULL : queue->first;
     if (block != NULL) {
         queue->first = block->next;
         if (queue->first == NULL)

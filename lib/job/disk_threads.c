@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "job/run.h"
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define TICK_MS 1000
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/call.h"
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define EVENTS_MAX 256
 

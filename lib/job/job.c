@@ -8,7 +8,7 @@
 #include "base/buffer.h"
 #include "job/janitor.h"
 #include "job/run.h"
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define BLOCK_LEAST  (256u << 10)
 #define MEMORY_LEAST (16u << 20)

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "job/restore.h"
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define BLOCK_SIZE   (1u << 20)
 #define BLOCKS_LEAST 4u

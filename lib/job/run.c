@@ -8,7 +8,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define VM_THREADS_MAX 16u
 #define CLEANUP_MS     (5 * 60 * 1000)

@@ -3,7 +3,7 @@
 
 #include <stdlib.h>
 
-#include "job/thread.h"
+#include "base/thread.h"
 
 /* How soon a waiting thread notices that its token fired. */
 #define WAIT_MS 200

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "job/thread.h"
+#include "base/thread.h"
 
 #define BLOCKS_LEAST 16u
 #define BLOCKS_MOST  256u
@@ -108,7 +108,7 @@ static void *work(void *argument)
     struct xv_pipeline *pipeline = worker->pipeline;
     uint64_t before = read_clock(CLOCK_MONOTONIC);
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(pipeline->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(pipeline->queue, NULL)) != NULL) {
         struct feed *feed = block->owner;
         uint64_t start = read_clock(CLOCK_MONOTONIC);
         uint64_t cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);

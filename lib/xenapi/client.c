@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "xenapi/errors.h"
 
 #define URLS_MAX       256
@@ -105,7 +106,7 @@ int xv_client_open(const struct xv_client_options *options, const struct xv_call
     if (client == NULL)
         return xv_fail_memory(error);
     pthread_mutex_init(&client->lock, NULL);
-    pthread_cond_init(&client->renewed, NULL);
+    xv_condition_init(&client->renewed);
     rc = set_up(client, options, error);
     if (rc == 0)
         rc = xv_session_open(client, call, error);

@@ -13,6 +13,7 @@
 struct feed {
     const struct xv_extents *data;
     struct xv_block_queue *queue;
+    const struct xv_call *call;
     uint32_t block_size;
     struct xv_block *block; /* under way */
     uint32_t at;            /* next byte of block */
@@ -59,8 +60,13 @@ static void drop_block(struct feed *feed)
 static int next_block(struct feed *feed, xvsa_error **error)
 {
     drop_block(feed);
-    feed->block = xv_block_queue_pop(feed->queue);
+    feed->block = xv_block_queue_pop(feed->queue, feed->call);
     feed->at = 0;
+    int rc = feed->block != NULL ? 0
+                                 : xv_call_check(feed->call, XV_COMPONENT,
+                                                 "waiting for the data of a disk", error);
+    if (rc != 0)
+        return rc;
     if (feed->block == NULL)
         return xv_fail(error, XVSA_ERR_CANCELLED, XV_COMPONENT,
                        "the data of the disk ended %llu parts too early",
@@ -151,7 +157,7 @@ int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const ch
                   const struct xv_extents *data, uint32_t block_size, struct xv_block_queue *queue,
                   const struct xv_call *call, xvsa_error **error)
 {
-    struct feed feed = {.data = data, .queue = queue, .block_size = block_size};
+    struct feed feed = {.data = data, .queue = queue, .call = call, .block_size = block_size};
     struct xv_transfer transfer;
     struct xv_url url;
     uint64_t length = 0;

@@ -96,8 +96,8 @@ int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
 /* Writes data into a new VDI through PUT /import_raw_vdi?chunked of a host that reaches its SR. data:
  * the ranges that will be written, known beforehand because the length of the request must be announced;
  * blocks are taken from the queue (each a part of data, any order) until all have come. A block begins and
- * ends at multiples of block_size or at bounds of data; one may span several. Whoever cancels the call also
- * stops the queue, for which this waits; after a failure the blocks that are left in it are the caller's. */
+ * ends at multiples of block_size or at bounds of data; one may span several. A queue that is stopped ends it with
+ * CANCELLED; after a failure the blocks that are left in it are the caller's. */
 int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const char *vdi_ref,
                   const struct xv_extents *data, uint32_t block_size, struct xv_block_queue *queue,
                   const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;

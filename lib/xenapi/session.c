@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/thread.h"
 #include "xenapi/errors.h"
 #include "xenapi/session_internal.h"
 
@@ -15,6 +15,8 @@
 #define PAUSE_MAX_MS 10000
 #define GRACE_MS     600000 /* for a call without deadline */
 #define LOGOUT_MS    5000
+
+#define RENEWAL_STEP_MS 100
 
 enum outcome {
     LOGGED_IN,
@@ -366,14 +368,8 @@ static int await_renewal(struct xv_client *client, const struct xv_call *call, x
 {
     int rc = 0;
     while (rc == 0 && client->renewing) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += 100000000;
-        if (until.tv_nsec >= 1000000000) {
-            until.tv_sec++;
-            until.tv_nsec -= 1000000000;
-        }
-        pthread_cond_timedwait(&client->renewed, &client->lock, &until);
+        /* In steps, because a cancellation does not signal the condition. */
+        xv_condition_wait(&client->renewed, &client->lock, RENEWAL_STEP_MS);
         rc = xv_call_check(call, XV_COMPONENT, "waiting for a new session", error);
     }
     return rc;

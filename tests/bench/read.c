@@ -50,7 +50,7 @@ static void *drop_blocks(void *argument)
 {
     struct worker *worker = argument;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(worker->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(worker->queue, NULL)) != NULL) {
         worker->bytes += block->length;
         for (uint32_t at = 0; worker->zero_test && at < block->length; at += UNIT) {
             uint32_t length = block->length - at < UNIT ? block->length - at : UNIT;

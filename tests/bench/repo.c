@@ -196,7 +196,7 @@ static void *write_blocks(void *argument)
 {
     struct output *output = argument;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(output->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(output->queue, NULL)) != NULL) {
         if (pwrite(output->fd, block->data, block->length, (off_t)block->offset) !=
             (ssize_t)block->length) {
             fprintf(stderr, "write: %s\n", strerror(errno));

@@ -145,7 +145,7 @@ static void *run_drain(void *argument)
 {
     struct drain *drain = argument;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(drain->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(drain->queue, NULL)) != NULL) {
         atomic_fetch_add(&drain->bytes, block->length);
         xv_block_queue_release(drain->queue, block);
     }

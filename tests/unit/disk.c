@@ -46,13 +46,13 @@ START_TEST(queue_hands_blocks_round)
     ck_assert_ptr_null(xv_block_queue_take(queue, &call));
     xv_block_queue_push(queue, a);
     xv_block_queue_push(queue, b);
-    ck_assert_ptr_eq(xv_block_queue_pop(queue), a);
+    ck_assert_ptr_eq(xv_block_queue_pop(queue, NULL), a);
     xv_block_queue_release(queue, a);
     ck_assert(readable(xv_block_queue_free_fd(queue)));
     ck_assert_ptr_eq(xv_block_queue_take(queue, NULL), a);
     xv_block_queue_close(queue);
-    ck_assert_ptr_eq(xv_block_queue_pop(queue), b);
-    ck_assert_ptr_null(xv_block_queue_pop(queue));
+    ck_assert_ptr_eq(xv_block_queue_pop(queue, NULL), b);
+    ck_assert_ptr_null(xv_block_queue_pop(queue, NULL));
     xv_block_queue_free(queue);
 }
 END_TEST
@@ -65,7 +65,7 @@ START_TEST(stopped_queue_wakes_everybody)
     xv_block_queue_stop(queue);
     xv_block_queue_stop(queue);
     ck_assert(readable(xv_block_queue_free_fd(queue)));
-    ck_assert_ptr_null(xv_block_queue_pop(queue));
+    ck_assert_ptr_null(xv_block_queue_pop(queue, NULL));
     ck_assert_ptr_null(xv_block_queue_take(queue, NULL));
     ck_assert_ptr_null(xv_block_queue_try_take(queue));
     xv_block_queue_release(queue, block);
@@ -73,6 +73,13 @@ START_TEST(stopped_queue_wakes_everybody)
     xv_block_queue_free(queue);
 }
 END_TEST
+
+struct popping {
+    struct xv_block_queue *queue;
+    struct xv_call call;
+    struct xv_block *block;
+    atomic_bool begun;
+};
 
 START_TEST(cancellation_ends_a_take)
 {
@@ -86,6 +93,43 @@ START_TEST(cancellation_ends_a_take)
     ck_assert_ptr_null(xv_block_queue_take(queue, &call));
     xvsa_cancel_unref(cancel);
     xv_block_queue_free(queue);
+}
+END_TEST
+
+static void *pop_one(void *argument)
+{
+    struct popping *popping = argument;
+    atomic_store(&popping->begun, true);
+    popping->block = xv_block_queue_pop(popping->queue, &popping->call);
+    return NULL;
+}
+
+START_TEST(cancellation_ends_a_pop)
+{
+    struct popping popping = {.queue = new_queue(1, 512)};
+    struct xv_block *block = xv_block_queue_take(popping.queue, NULL);
+    pthread_t thread;
+    xvsa_error *error = NULL;
+    popping.call = xv_call_within(NULL, 50);
+    popping.block = block;
+    pop_one(&popping);
+    ck_assert_ptr_null(popping.block);
+    ck_ok(xvsa_cancel_new(&popping.call.cancel, &error), error);
+    popping.call.deadline_ms = 0;
+    popping.block = block;
+    atomic_store(&popping.begun, false);
+    ck_assert_int_eq(pthread_create(&thread, NULL, pop_one, &popping), 0);
+    while (!atomic_load(&popping.begun))
+        usleep(1000);
+    xvsa_cancel_fire(popping.call.cancel);
+    pthread_join(thread, NULL);
+    ck_assert_ptr_null(popping.block);
+    /* What is there goes out while the call goes on. */
+    xv_block_queue_push(popping.queue, block);
+    struct xv_call call = xv_call_within(NULL, 60000);
+    ck_assert_ptr_eq(xv_block_queue_pop(popping.queue, &call), block);
+    xvsa_cancel_unref(popping.call.cancel);
+    xv_block_queue_free(popping.queue);
 }
 END_TEST
 
@@ -120,7 +164,7 @@ static void *drain_blocks(void *argument)
 {
     struct traffic *traffic = argument;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(traffic->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(traffic->queue, NULL)) != NULL) {
         unsigned number;
         memcpy(&number, block->data, sizeof number);
         if (number == block->offset)
@@ -254,7 +298,7 @@ static void collect(struct xv_block_queue *queue, uint8_t *image, uint8_t *seen,
 {
     struct xv_block *block;
     xv_block_queue_close(queue);
-    while ((block = xv_block_queue_pop(queue)) != NULL) {
+    while ((block = xv_block_queue_pop(queue, NULL)) != NULL) {
         ck_assert_ptr_eq(block->owner, owner);
         ck_assert_uint_gt(block->length, 0);
         ck_assert_uint_le(block->length, block->capacity);
@@ -348,6 +392,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, queue_hands_blocks_round);
     tcase_add_test(tests, stopped_queue_wakes_everybody);
     tcase_add_test(tests, cancellation_ends_a_take);
+    tcase_add_test(tests, cancellation_ends_a_pop);
     tcase_add_loop_test(tests, queue_survives_many_threads, 0, 2);
     tcase_add_test(tests, file_is_read_inside_its_bounds);
     tcase_add_test(tests, only_files_and_devices_are_opened);

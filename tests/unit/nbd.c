@@ -95,7 +95,7 @@ static void *consume(void *argument)
 {
     struct consumer *consumer = argument;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(consumer->queue)) != NULL) {
+    while ((block = xv_block_queue_pop(consumer->queue, NULL)) != NULL) {
         if (block->owner != consumer->owner || block->length == 0 ||
             block->offset + block->length > SIZE || block->offset % 512 != 0) {
             consumer->strange = true;

@@ -34,7 +34,7 @@ static int read_into(struct pool *pool, struct xv_disk *disk, uint64_t offset, u
     ck_assert_int_eq(pthread_create(&thread, NULL, read_disk, &reading), 0);
     uint64_t got = 0;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(reading.queue)) != NULL) {
+    while ((block = xv_block_queue_pop(reading.queue, NULL)) != NULL) {
         memcpy(memory + block->offset, block->data, block->length);
         got += block->length;
         xv_block_queue_release(reading.queue, block);
@@ -176,6 +176,13 @@ START_TEST(imports)
     ck_ok(read_into(&pool, disk, 0, size, found, &error), error);
     ck_assert_mem_eq(found, wanted, size);
     xv_disk_close(disk);
+    /* Data that does not come does not keep an upload beyond its deadline. */
+    struct xv_block_queue *queue = NULL;
+    struct xv_call brief = xv_call_within(NULL, 1000);
+    ck_ok(xv_block_queue_new(1, 65536, &queue, &error), error);
+    ck_fails(xv_vdi_import(pool.client, host, vdi, &data, 65536, queue, &brief, &error),
+             XVSA_ERR_TIMEOUT, error);
+    xv_block_queue_free(queue);
     fault(&pool,
           "{\"method\": \"SM.vdi_attach\", \"error\": [\"SR_BACKEND_FAILURE_46\", \"\", \"x\", "
           "\"\"]}");

@@ -106,7 +106,7 @@ static void *drain(void *argument)
     struct part *part = argument;
     struct xv_block_queue *queue = (struct xv_block_queue *)part->session;
     struct xv_block *block;
-    while ((block = xv_block_queue_pop(queue)) != NULL) {
+    while ((block = xv_block_queue_pop(queue, NULL)) != NULL) {
         ck_assert(memcmp(block->data, part->data + block->offset, block->length) == 0);
         part->number += (int)(block->length / KIT_CHUNK);
         xv_block_queue_release(queue, block);
@@ -213,6 +213,26 @@ static int32_t put_always(void *instance, const xvsa_target_call *call, const ch
     return xv_memory_ops.put(instance, call, name, pieces, count, 0, error);
 }
 
+START_TEST(point_never_lacks_a_finished_disk)
+{
+    struct kit kit = kit_new(false);
+    struct xv_session *session = NULL;
+    struct xv_disk_writer *writer = NULL;
+    xvsa_error *error = NULL;
+    const struct xv_session_options begin = {.job_key = "pool/vm"};
+    const struct xv_point_facts facts = {
+        .vm_uuid = "vm", .vm_name = "vm", .pool_uuid = "pool", .job_id = "job", .metadata = "{}"};
+    char id[XV_POINT_ID_LENGTH + 1];
+    ck_ok(xv_session_begin(kit.repo, &begin, NULL, &session, &error), error);
+    ck_ok(xv_session_add_disk(session, "disk", "0", KIT_CHUNK, -1, NULL, &writer, &error), error);
+    ck_ok(xv_disk_writer_finish(writer, "{}", NULL, &error), error);
+    xv_disk_writer_free(writer);
+    ck_fails(xv_session_commit(session, &facts, NULL, id, &error), XVSA_ERR_STATE, error);
+    xv_session_free(session);
+    kit_free(&kit);
+}
+END_TEST
+
 START_TEST(target_without_conditional_writes_has_one_writer)
 {
     struct kit kit = {0};
@@ -251,6 +271,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, increment_keeps_and_compares);
     tcase_add_test(tests, threads_write_and_read);
     tcase_add_test(tests, checkpoint_outlives_its_session);
+    tcase_add_test(tests, point_never_lacks_a_finished_disk);
     tcase_add_test(tests, target_without_conditional_writes_has_one_writer);
     suite_add_tcase(suite, tests);
 }

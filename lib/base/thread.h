@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Threads of jobs: named, with every signal blocked so that the embedder's handlers never run in them.
+ * Threads: named, with every signal blocked so that the embedder's handlers never run in them.
  */
-#ifndef XV_JOB_THREAD_H
-#define XV_JOB_THREAD_H
+#ifndef XV_BASE_THREAD_H
+#define XV_BASE_THREAD_H
 
 #include <pthread.h>
 #include <time.h>

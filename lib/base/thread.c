@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "job/thread.h"
+#include "base/thread.h"
 
 #include <signal.h>
 
@@ -12,7 +12,7 @@ int xv_thread_start(const char *name, bool detached, void *(*body)(void *), void
     sigset_t before;
     int os_errno = pthread_attr_init(&attributes);
     if (os_errno != 0)
-        return xv_fail_errno(error, os_errno, "job", "cannot start thread %s", name);
+        return xv_fail_errno(error, os_errno, "base", "cannot start thread %s", name);
     if (detached)
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
@@ -22,7 +22,7 @@ int xv_thread_start(const char *name, bool detached, void *(*body)(void *), void
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attributes);
     if (os_errno != 0)
-        return xv_fail_errno(error, os_errno, "job", "cannot start thread %s", name);
+        return xv_fail_errno(error, os_errno, "base", "cannot start thread %s", name);
     if (!detached)
         pthread_setname_np(*made, name);
     return 0;

@@ -10,7 +10,9 @@
 
 #include "cli.h"
 
-#define AT(field) offsetof(struct arguments, field)
+#define AT(field)   offsetof(struct arguments, field)
+#define HELP_COLUMN 34  /* where explanations of options begin */
+#define HELP_WIDTH  100 /* columns of help */
 
 const struct option_spec general_options[] = {
     {"config", "FILE", "read pools, repositories and jobs from a JSON document", OPTION_TEXT, 'c',
@@ -225,6 +227,22 @@ void arguments_clear(struct arguments *arguments)
     free(arguments->operands);
 }
 
+/* Prints text in the column of explanations, broken at spaces. */
+static void print_wrapped(const char *text)
+{
+    size_t room = HELP_WIDTH - HELP_COLUMN;
+    while (strlen(text) > room) {
+        size_t length = room;
+        while (length > 0 && text[length] != ' ')
+            length--;
+        if (length == 0)
+            break;
+        printf("%.*s\n%*s", (int)length, text, HELP_COLUMN, "");
+        text += length + 1;
+    }
+    printf("%s\n", text);
+}
+
 void print_options(const struct option_spec *const *groups)
 {
     for (; *groups != NULL; groups++) {
@@ -232,13 +250,16 @@ void print_options(const struct option_spec *const *groups)
             char letter[8] = "    ";
             if (spec->letter != 0)
                 snprintf(letter, sizeof letter, "-%c, ", spec->letter);
-            char name[64];
-            snprintf(name, sizeof name, "--%s%s%s", spec->name, spec->value != NULL ? " " : "",
-                     spec->value != NULL ? spec->value : "");
-            if (strlen(name) > 26)
-                printf("  %s%s\n  %-32s%s\n", letter, name, "", spec->help);
+            char name[80];
+            int length =
+                snprintf(name, sizeof name, "  %s--%s%s%s", letter, spec->name,
+                         spec->value != NULL ? " " : "", spec->value != NULL ? spec->value : "");
+            printf("%s", name);
+            if (length + 1 > HELP_COLUMN)
+                printf("\n%*s", HELP_COLUMN, "");
             else
-                printf("  %s%-27s %s\n", letter, name, spec->help);
+                printf("%*s", HELP_COLUMN - length, "");
+            print_wrapped(spec->help);
         }
         printf("\n");
     }

@@ -2,41 +2,37 @@
  *
  * xvsa repo init, info and verify.
  */
-#include <stdio.h>
-#include <string.h>
-
 #include "cli.h"
 
-/* Members of a document, one a line; sizes in units. */
-static void print_members(const json_t *object, int indent)
+static void print_sessions(const json_t *sessions)
 {
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)object, name, value)
-    {
-        char text[TEXT_SIZE];
-        size_t length = strlen(name);
-        bool is_bytes = strncmp(name, "bytes", 5) == 0 || strcmp(name, "chunk_size") == 0 ||
-                        (length > 6 && strcmp(name + length - 6, "_bytes") == 0);
-        bool is_instant = length > 3 && strcmp(name + length - 3, "_ms") == 0;
-        printf("%*s%-*s ", indent, "", 24 - indent, name);
-        if (json_is_object(value)) {
-            printf("\n");
-            print_members(value, indent + 2);
-        } else if (json_is_string(value)) {
-            printf("%s\n", json_string_value(value));
-        } else if (json_is_integer(value) && is_bytes) {
-            printf("%s\n", size_text((uint64_t)json_integer_value(value), text));
-        } else if (json_is_integer(value) && is_instant) {
-            printf("%s\n", instant_text(json_integer_value(value), text));
-        } else if (json_is_integer(value)) {
-            printf("%lld\n", (long long)json_integer_value(value));
-        } else if (json_is_boolean(value)) {
-            printf("%s\n", json_is_true(value) ? "yes" : "no");
-        } else {
-            printf("-\n");
-        }
-    }
+    size_t index;
+    json_t *session;
+    json_array_foreach(sessions, index, session)
+        say("Under way            %s of %s by %s\n", text_of(session, "kind"),
+            text_of(session, "key"), text_of(session, "owner"));
+}
+
+static void print_info(const json_t *info)
+{
+    char chunk[TEXT_SIZE], stored[TEXT_SIZE], room[TEXT_SIZE], whole[TEXT_SIZE], made[TEXT_SIZE];
+    say("Repository           %s\n", text_of(info, "id"));
+    say("Target               %s\n", text_of(info, "url"));
+    say("Made                 %s\n", instant_text(number_of(info, "created_ms"), made));
+    say("Encrypted            %s\n", is_true(info, "encrypted") ? "yes" : "no");
+    say("Chunk size           %s\n", size_text((uint64_t)number_of(info, "chunk_size"), chunk));
+    say("Restore points       %lld\n", (long long)number_of(info, "points"));
+    say("Stored               %lld objects, %s\n", (long long)number_of(info, "objects"),
+        size_text((uint64_t)number_of(info, "bytes"), stored));
+    if (json_object_get(info, "target_bytes") != NULL)
+        say("Free on the target   %s of %s\n",
+            size_text((uint64_t)number_of(info, "target_free_bytes"), room),
+            size_text((uint64_t)number_of(info, "target_bytes"), whole));
+    say("Conditional writes   %s\n", text_of(info, "conditional_writes"));
+    say("Writers at a time    %s\n", text_of(info, "writers"));
+    print_sessions(json_object_get(info, "sessions"));
+    if (is_true(info, "damaged"))
+        say("Damaged              %s\n", text_of(info, "damage"));
 }
 
 static int show_info(struct session *session)
@@ -50,7 +46,7 @@ static int show_info(struct session *session)
     json_t *info = parse_document(document, "repo");
     if (info == NULL)
         return EXIT_FAILED;
-    print_members(info, 0);
+    print_info(info);
     json_decref(info);
     return EXIT_OK;
 }
@@ -85,6 +81,7 @@ int command_repo_verify(const struct arguments *arguments)
     json_t *document = NULL;
     xvsa_plan *plan = NULL;
     int code = session_open(&session, arguments);
+    session.only_reads = true;
     if (code == EXIT_OK)
         code = session_open_repo(&session);
     if (code == EXIT_OK)

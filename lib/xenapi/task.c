@@ -11,6 +11,7 @@
 #define EVENT_SECONDS  30
 #define EVENT_SLACK_MS 20000 /* for the answer to arrive after the server's own timeout */
 #define POLL_MS        1000
+#define LOST_PAUSE_MS  500
 #define BUSY_PAUSE_MS  1000
 #define BUSY_PAUSE_MAX 10000
 #define BUSY_GRACE_MS  600000 /* for a call without deadline */
@@ -205,6 +206,38 @@ void xv_task_abandon(struct xv_client *client, const char *task)
     try_task(client, "task.destroy", xv_params(task, NULL));
 }
 
+/* Abandons the tasks of a name for a disk; false when there is none. */
+static bool abandon_named(struct xv_client *client, const char *name, const char *vdi_ref,
+                          const struct xv_call *call)
+{
+    struct xv_value *refs = NULL;
+    bool found = false;
+    if (xv_ask(client, "task.get_by_name_label", xv_params(name, NULL), true, call, &refs, NULL) != 0)
+        return false;
+    for (size_t i = 0; i < xv_value_count(refs); i++) {
+        const char *ref = xv_value_string(xv_value_at(refs, i), "");
+        char *text = NULL;
+        if (xv_ask_text(client, "task.get_name_description", xv_params(ref, NULL), call, &text,
+                        NULL) == 0 &&
+            strcmp(text, vdi_ref) == 0) {
+            xv_task_abandon(client, ref);
+            found = true;
+        }
+        free(text);
+    }
+    xv_value_free(refs);
+    return found;
+}
+
+/* The pool may have made a task, or be about to, whose answer nobody waited for. */
+static void abandon_lost(struct xv_client *client, const char *name, const char *vdi_ref)
+{
+    struct xv_call call = xv_call_within(NULL, XV_GRACE_MS);
+    if (!abandon_named(client, name, vdi_ref, &call) &&
+        xv_call_sleep(&call, LOST_PAUSE_MS, XV_COMPONENT, name, NULL) == 0)
+        abandon_named(client, name, vdi_ref, &call);
+}
+
 int xv_task_create(struct xv_client *client, const char *label, const char *vdi_ref,
                    const struct xv_call *call, char **ret, xvsa_error **error)
 {
@@ -214,6 +247,8 @@ int xv_task_create(struct xv_client *client, const char *label, const char *vdi_
     /* Twice the same task does no harm: the server collects forgotten ones. */
     int rc =
         xv_ask(client, "task.create", xv_params(name, vdi_ref, NULL), true, call, &value, error);
+    if (rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT)
+        abandon_lost(client, name, vdi_ref);
     if (rc != 0)
         return rc;
     *ret = strdup(xv_value_string(value, ""));

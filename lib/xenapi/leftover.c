@@ -51,6 +51,7 @@ struct sweep {
     size_t task_capacity;
     size_t removed;
     size_t left;
+    size_t machines_left; /* of these, snapshots and VMs */
     int first;
     xvsa_error *error;
 };
@@ -157,11 +158,13 @@ static int note_vdi(void *user, const char *ref, const struct xv_value *record, 
     if (rc != 0 || kept || !dead)
         return rc;
     const struct xv_value *config = xv_value_get(record, "other_config");
-    bool is_snapshot = xv_value_get_bool(record, "is_a_snapshot", false) ||
-                       strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
-    /* A clone that somebody made of a snapshot of ours has its tag but was not created by us. */
+    bool is_snapshot = xv_value_get_bool(record, "is_a_snapshot", false);
+    bool is_metadata = strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
+    /* A clone that somebody made of a snapshot of ours has its tag but was not created by us; a snapshot
+     * that somebody took of a disk that we created has both. */
     bool is_created = xv_value_get(config, XV_CREATED_KEY) != NULL;
-    return add_item(sweep, is_snapshot || is_created ? DESTROY_VDI : UNMARK_VDI, ref, NULL, error);
+    return add_item(sweep, is_metadata || is_snapshot != is_created ? DESTROY_VDI : UNMARK_VDI, ref,
+                    NULL, error);
 }
 
 static int note_blocks(struct sweep *sweep, const char *ref, const struct xv_value *record,
@@ -187,12 +190,12 @@ static int note_vm(void *user, const char *ref, const struct xv_value *record, x
     if (xv_value_get_bool(record, "is_control_domain", false))
         return 0;
     if (xv_value_get_bool(record, "is_a_snapshot", false)) {
-        /* Between its making and its tagging a snapshot is known by its name; a tag that was copied
-         * from the VM says nothing then. */
+        /* A snapshot of ours is known by its name, also between its making and its tagging. A tag
+         * alone may be a copy of its VM's. */
         bool named = has_prefix(name, XV_SNAPSHOT_PREFIX);
-        if ((named && is_dead(sweep, name + strlen(XV_SNAPSHOT_PREFIX))) || (!named && dead))
+        if (named && is_dead(sweep, name + strlen(XV_SNAPSHOT_PREFIX)))
             return add_item(sweep, DESTROY_SNAPSHOT, ref, NULL, error);
-        return 0;
+        return !named && dead ? add_item(sweep, UNMARK_VM, ref, NULL, error) : 0;
     }
     bool unfinished = dead && has_prefix(name, XV_RESTORE_PREFIX) &&
                       xv_value_get(xv_value_get(record, "other_config"), XV_CREATED_KEY) != NULL;
@@ -263,20 +266,16 @@ static int unmark(struct sweep *sweep, const char *class_name, const char *ref, 
     return rc;
 }
 
-/* A created disk that a complete VM has is a restored one whose mark outlived a crash. */
+/* A disk that a VM still has once all of ours are gone is somebody's: a restored one whose mark outlived
+ * a crash, or one of a snapshot that was taken of it. */
 static int destroy_vdi(struct sweep *sweep, const char *ref, xvsa_error **error)
 {
     xvsa_error *failure = NULL;
-    struct xv_value *snapshot = NULL;
     int rc = xv_vdi_destroy(sweep->client, ref, sweep->call, &failure);
-    if (rc == XVSA_ERR_REFUSED &&
-        xv_ask(sweep->client, "VDI.get_is_a_snapshot", xv_params(ref, NULL), true, sweep->call,
-               &snapshot, NULL) == 0 &&
-        !xv_value_bool(snapshot, true)) {
+    if (rc == XVSA_ERR_REFUSED && sweep->machines_left == 0) {
         xv_error_clear(&failure);
         rc = unmark(sweep, "VDI", ref, &failure);
     }
-    xv_value_free(snapshot);
     if (rc != 0 && error != NULL)
         *error = failure;
     else
@@ -318,6 +317,7 @@ static void act_on_all(struct sweep *sweep, enum action action)
             continue;
         }
         sweep->left++;
+        sweep->machines_left += action == DESTROY_SNAPSHOT || action == DESTROY_VM;
         xv_log(sweep->client->env, XVSA_LOG_WARNING, XV_COMPONENT, "a leftover stays: %s",
                xvsa_error_message(error));
         if (sweep->first == 0) {

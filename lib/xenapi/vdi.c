@@ -12,15 +12,20 @@
 #define INSIST_MS     250 /* doubled up to: */
 #define INSIST_MAX_MS 5000
 
-static bool is_control_domain(struct xv_client *client, const char *vm, const struct xv_call *call)
+/* Whether a VBD is a control domain's. */
+static int is_control_vbd(struct xv_client *client, const char *vbd, const struct xv_call *call,
+                          bool *ret, xvsa_error **error)
 {
     struct xv_value *value = NULL;
-    bool answer = false;
-    if (xv_ask(client, "VM.get_is_control_domain", xv_params(vm, NULL), true, call, &value, NULL) ==
-        0)
-        answer = xv_value_bool(value, false);
+    char *vm = NULL;
+    int rc = xv_ask_text(client, "VBD.get_VM", xv_params(vbd, NULL), call, &vm, error);
+    if (rc == 0)
+        rc = xv_ask(client, "VM.get_is_control_domain", xv_params(vm, NULL), true, call, &value,
+                    error);
+    *ret = xv_value_bool(value, false);
     xv_value_free(value);
-    return answer;
+    free(vm);
+    return rc;
 }
 
 static void try_vbd(struct xv_client *client, const char *method, const char *vbd,
@@ -42,13 +47,11 @@ void xv_vdi_detach_control(struct xv_client *client, const char *vdi_ref,
         return;
     for (size_t i = 0; i < xv_value_count(vbds); i++) {
         const char *vbd = xv_value_string(xv_value_at(vbds, i), "");
-        char *vm = NULL;
-        if (xv_ask_text(client, "VBD.get_VM", xv_params(vbd, NULL), call, &vm, NULL) == 0 &&
-            is_control_domain(client, vm, call)) {
+        bool control = false;
+        if (is_control_vbd(client, vbd, call, &control, NULL) == 0 && control) {
             try_vbd(client, "VBD.unplug_force", vbd, call);
             try_vbd(client, "VBD.destroy", vbd, call);
         }
-        free(vm);
     }
     xv_value_free(vbds);
 }
@@ -91,19 +94,18 @@ static int check_unused(struct xv_client *client, const char *vdi_ref, const str
     int rc = xv_ask(client, "VDI.get_VBDs", xv_params(vdi_ref, NULL), true, call, &vbds, error);
     for (size_t i = 0; rc == 0 && i < xv_value_count(vbds); i++) {
         const char *vbd = xv_value_string(xv_value_at(vbds, i), "");
-        char *vm = NULL;
+        bool control = false;
         xvsa_error *failure = NULL;
-        rc = xv_ask_text(client, "VBD.get_VM", xv_params(vbd, NULL), call, &vm, &failure);
-        if (rc == 0 && !is_control_domain(client, vm, call)) {
+        rc = is_control_vbd(client, vbd, call, &control, &failure);
+        if (rc == 0 && !control) {
             rc = xv_fail(error, XVSA_ERR_REFUSED, XV_COMPONENT,
-                         "the disk %s is not destroyed, because the VM %s has it", vdi_ref, vm);
+                         "the disk %s is not destroyed, because a VM has it as %s", vdi_ref, vbd);
         } else if (rc != 0 && xv_errors_is_gone(failure)) {
             rc = 0;
         } else if (rc != 0 && error != NULL) {
             *error = xvsa_error_ref(failure);
         }
         xvsa_error_unref(failure);
-        free(vm);
     }
     xv_value_free(vbds);
     return rc;
@@ -169,8 +171,8 @@ int xv_vdi_size(struct xv_client *client, const char *vdi_ref, const struct xv_c
                 uint64_t *ret, xvsa_error **error)
 {
     struct xv_value *value = NULL;
-    int rc = xv_ask(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), true, call, &value,
-                    error);
+    int rc =
+        xv_ask(client, "VDI.get_virtual_size", xv_params(vdi_ref, NULL), true, call, &value, error);
     int64_t size = xv_value_int(value, -1);
     xv_value_free(value);
     if (rc == 0 && size < 0)

@@ -324,6 +324,91 @@ START_TEST(copies_are_spared)
 }
 END_TEST
 
+/* A snapshot that an administrator made of a copy of ours, or of a VM whose marks outlived a crash, carries
+ * our tags, too. */
+START_TEST(snapshots_of_others_are_spared)
+{
+    struct pool pool;
+    struct xv_snapshot_disk *disks = NULL;
+    size_t count = 0;
+    size_t left = 1;
+    char *mine = NULL;
+    xvsa_error *error = NULL;
+    start_pool(&pool);
+    ck_ok(xv_record_set_tag(pool.client, "VM", pool.vm, XV_TAG_KEY, "job", &pool.call, &error),
+          error);
+    struct xv_inventory *all = inventory_of(&pool);
+    const struct xv_vm *vm = xv_inventory_vm(all, pool.vm);
+    for (size_t i = 0; i < vm->vbd_count; i++) {
+        if (vm->vbds[i]->vdi != NULL && strcmp(vm->vbds[i]->type, "Disk") == 0)
+            ck_ok(xv_record_set_tag(pool.client, "VDI", vm->vbds[i]->vdi->ref, XV_TAG_KEY, "job",
+                                    &pool.call, &error),
+                  error);
+    }
+    xv_inventory_free(all);
+    ck_ok(xv_run(pool.client, "VM.snapshot", xv_params(pool.vm, "before the update", NULL),
+                 &pool.call, &mine, &error),
+          error);
+    ck_ok(xv_snapshot_disks(pool.client, mine, &pool.call, &disks, &count, &error), error);
+    sweep(&pool, "job", &left);
+    ck_assert_uint_eq(left, 0);
+    all = inventory_of(&pool);
+    ck_assert_ptr_nonnull(xv_inventory_vm(all, mine));
+    ck_assert_ptr_null(xv_inventory_vm(all, mine)->tag);
+    ck_assert_ptr_null(xv_inventory_vm(all, pool.vm)->tag);
+    for (size_t i = 0; i < count; i++) {
+        ck_assert_ptr_nonnull(xv_inventory_vdi(all, disks[i].vdi_ref));
+        ck_assert_ptr_null(xv_inventory_vdi(all, disks[i].vdi_ref)->tag);
+    }
+    xv_inventory_free(all);
+    xv_snapshot_disks_free(disks, count);
+    free(mine);
+    stop_pool(&pool);
+}
+END_TEST
+
+/* Whose a disk is must be known before it is called somebody's. */
+START_TEST(doubtful_disks_keep_their_marks)
+{
+    struct pool pool;
+    struct xv_value *vbd = xv_value_new_struct();
+    char *vdi = NULL;
+    uint64_t size = 0;
+    size_t removed = 0;
+    size_t left = 0;
+    xvsa_error *error = NULL;
+    start_pool(&pool);
+    struct xv_inventory *all = inventory_of(&pool);
+    struct xv_vdi_spec spec = {.sr_ref = all->srs[0].ref, .tag = "job", .size = 2 << 20};
+    const struct xv_vm *domain = NULL;
+    for (size_t i = 0; i < all->vm_count; i++) {
+        if (all->vms[i].is_control_domain)
+            domain = &all->vms[i];
+    }
+    ck_assert_ptr_nonnull(domain);
+    ck_ok(xv_vdi_create(pool.client, &spec, &pool.call, &vdi, &size, &error), error);
+    ck_assert(xv_value_set_string(vbd, "userdevice", "autodetect"));
+    ck_ok(xv_vbd_create(pool.client, domain->ref, vdi, vbd, &pool.call, &error), error);
+    fault(&pool, "{\"method\": \"VM.get_is_control_domain\", \"error\": "
+                 "[\"INTERNAL_ERROR\", \"x\"], \"count\": 0}");
+    ck_fails(xv_leftovers_remove(pool.client, is_tag, (void *)(uintptr_t) "job", NULL, 0,
+                                 &pool.call, &removed, &left, &error),
+             XVSA_ERR_XENAPI, error);
+    ck_assert_uint_eq(left, 1);
+    json_decref(control(&pool, "fault/clear", "{}"));
+    xv_inventory_free(all);
+    all = inventory_of(&pool);
+    ck_assert_str_eq(xv_inventory_vdi(all, vdi)->tag, "job");
+    xv_inventory_free(all);
+    sweep(&pool, "job", &left);
+    ck_assert_uint_eq(left, 0);
+    ck_assert_uint_eq(leftovers(&pool), 0);
+    xv_value_free(vbd);
+    free(vdi);
+    stop_pool(&pool);
+}
+END_TEST
+
 START_TEST(migration_blocks)
 {
     struct pool pool;
@@ -414,6 +499,8 @@ static void fill(Suite *suite)
     tcase_add_test(all, restored_machines);
     tcase_add_test(all, unfinished_machines_are_removed);
     tcase_add_test(all, copies_are_spared);
+    tcase_add_test(all, snapshots_of_others_are_spared);
+    tcase_add_test(all, doubtful_disks_keep_their_marks);
     tcase_add_test(all, migration_blocks);
     tcase_add_test(all, coordinator_changes);
     tcase_add_test(all, lost_tasks);

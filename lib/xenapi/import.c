@@ -62,9 +62,9 @@ static int next_block(struct feed *feed, xvsa_error **error)
     drop_block(feed);
     feed->block = xv_block_queue_pop(feed->queue, feed->call);
     feed->at = 0;
-    int rc = feed->block != NULL ? 0
-                                 : xv_call_check(feed->call, XV_COMPONENT,
-                                                 "waiting for the data of a disk", error);
+    int rc = feed->block != NULL
+                 ? 0
+                 : xv_call_check(feed->call, XV_COMPONENT, "waiting for the data of a disk", error);
     if (rc != 0)
         return rc;
     if (feed->block == NULL)

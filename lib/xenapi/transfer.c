@@ -230,7 +230,10 @@ static int read_account(struct xv_transfer *transfer, xvsa_error **error)
 int xv_transfer_fail(struct xv_transfer *transfer, int rc, xvsa_error **error)
 {
     xvsa_error *account = NULL;
-    bool own = rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TLS || rc == XVSA_ERR_MEMORY;
+    /* What the pool says of a transfer that ended here tells nothing but its end. */
+    bool own = rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TLS || rc == XVSA_ERR_MEMORY ||
+               rc == XVSA_ERR_INTERNAL ||
+               xv_call_check(&transfer->call, XV_COMPONENT, transfer->what, NULL) != 0;
     /* Closed first, so that the host notices and says in the task why. */
     xv_http_end(transfer->exchange);
     transfer->exchange = NULL;

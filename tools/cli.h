@@ -148,6 +148,8 @@ void secret_wipe(struct secret *secret);
 int stop_install(void);
 /* Token for calls outside jobs. */
 xvsa_cancel *stop_token(void);
+/* Waits until a descriptor can be read; 0, EINTR after a request to stop, or another errno. */
+int stop_await_input(int descriptor);
 /* How often a stop was asked for: 0, 1 or 2. */
 int stop_level(void);
 /* While a job runs the first signal leaves the token alone. */

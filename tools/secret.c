@@ -32,8 +32,11 @@ static int read_bytes(int descriptor, bool one_line, struct secret *ret)
     if (ret->bytes == NULL)
         return ENOMEM;
     for (;;) {
+        int problem = stop_await_input(descriptor);
+        if (problem != 0)
+            return problem;
         ssize_t got = read(descriptor, ret->bytes + ret->size, SECRET_SIZE_MAX + 1 - ret->size);
-        if (got < 0 && errno == EINTR && stop_level() == 0)
+        if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
             return errno;
@@ -56,6 +59,10 @@ static int report_problem(const char *what, const char *where, int problem, stru
     if (problem == 0 && secret->size > 0)
         return EXIT_OK;
     secret_wipe(secret);
+    if (problem == EINTR) {
+        complain("%s: cancelled", what);
+        return EXIT_CANCELLED;
+    }
     if (problem == EFBIG)
         complain("%s: %s holds more than %u bytes", what, where, SECRET_SIZE_MAX);
     else if (problem != 0)

@@ -4,6 +4,8 @@
  * job runs the first SIGINT lets it finish the VMs under way, the second (or a SIGTERM) stops it at
  * once; a third has the signal's default effect.
  */
+#include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -57,6 +59,27 @@ int stop_install(void)
 xvsa_cancel *stop_token(void)
 {
     return token;
+}
+
+int stop_await_input(int descriptor)
+{
+    /* Blocked until the wait begins, so that no signal falls between the question and the wait. */
+    sigset_t signals, before;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGHUP);
+    pthread_sigmask(SIG_BLOCK, &signals, &before);
+    struct pollfd input = {.fd = descriptor, .events = POLLIN};
+    int problem = 0;
+    do {
+        if (stop_level() > 0)
+            problem = EINTR;
+        else if (ppoll(&input, 1, NULL, &before) < 0 && errno != EINTR)
+            problem = errno;
+    } while (problem == 0 && input.revents == 0);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return problem;
 }
 
 int stop_level(void)

@@ -112,7 +112,7 @@ class Prompts(ToolCase):
         while terminal.process.poll() is None and time.monotonic() < deadline:
             terminal.read(0.1)
         self.assertTrue(termios.tcgetattr(terminal.master)[3] & termios.ECHO)
-        self.assertNotEqual(terminal.end(), 0)
+        self.assertEqual(terminal.end(), 5)
 
     def test_nobody_to_ask(self):
         """Without a terminal the tool says what to give."""

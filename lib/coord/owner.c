@@ -6,17 +6,20 @@
  */
 #include "coord/state.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 
 #define OWNER_PATH_MAX 4096
+#define SWEEP_SECONDS  60
 
 static bool owner_path(const struct xv_coord *coord, const char *owner, char *path)
 {
@@ -47,6 +50,23 @@ static int lock_file(struct xv_coord *coord, xvsa_error **error)
     return 0;
 }
 
+/* Takes away the files of dead owners that no record names any more. Young ones are left alone: their
+ * owner may not have its lock yet. */
+static void sweep(struct xv_coord *coord)
+{
+    char path[OWNER_PATH_MAX];
+    DIR *folder = owner_path(coord, "", path) ? opendir(path) : NULL;
+    struct dirent *entry;
+    while (folder != NULL && (entry = readdir(folder)) != NULL) {
+        struct stat facts;
+        if (is_owner_name(entry->d_name) && fstatat(dirfd(folder), entry->d_name, &facts, 0) == 0 &&
+            time(NULL) - facts.st_mtime > SWEEP_SECONDS)
+            (void)xv_owner_is_alive(coord, entry->d_name);
+    }
+    if (folder != NULL)
+        closedir(folder);
+}
+
 int xv_owner_claim(struct xv_coord *coord, xvsa_error **error)
 {
     unsigned char id[(XV_OWNER_MAX - 1) / 2];
@@ -55,7 +75,12 @@ int xv_owner_claim(struct xv_coord *coord, xvsa_error **error)
         return rc;
     coord->owner[0] = coord->path == NULL ? 'm' : 'f';
     xv_hex_encode(id, sizeof id, coord->owner + 1);
-    return coord->path == NULL ? 0 : lock_file(coord, error);
+    if (coord->path == NULL)
+        return 0;
+    rc = lock_file(coord, error);
+    if (rc == 0)
+        sweep(coord);
+    return rc;
 }
 
 void xv_owner_release(struct xv_coord *coord)

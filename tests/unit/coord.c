@@ -125,6 +125,38 @@ START_TEST(work_of_the_living_is_left_alone)
 }
 END_TEST
 
+/* Counts the files of owners; ages them first. */
+static unsigned count_owners(bool age)
+{
+    char command[256];
+    snprintf(command, sizeof command, "touch -d '1 hour ago' '%s'.owners/* 2>/dev/null", path);
+    if (age)
+        ck_assert_int_ge(system(command), 0);
+    snprintf(command, sizeof command, "exit $(ls '%s'.owners | wc -l)", path);
+    return (unsigned)WEXITSTATUS(system(command));
+}
+
+START_TEST(files_of_dead_owners_go)
+{
+    xvsa_error *error = NULL;
+    struct xv_coord *one = NULL;
+    struct xv_coord *two = NULL;
+    die_working();
+    ck_ok(xv_coord_open(path, &one, &error), error);
+    int64_t id = 0;
+    ck_ok(xv_coord_intent_add(one, &some_intent, &id, &error), error);
+    ck_assert_uint_ge(count_owners(true), 1);
+    ck_ok(xv_coord_open(path, &two, &error), error);
+    ck_assert_uint_eq(count_owners(false), 2);
+    struct seen seen = {0};
+    ck_ok(xv_coord_intents_dead(two, "pool", see_intent, &seen, &error), error);
+    ck_assert_uint_eq(seen.count, 1);
+    xv_coord_close(one);
+    xv_coord_close(two);
+    ck_assert_uint_eq(count_owners(false), 0);
+}
+END_TEST
+
 START_TEST(jobs_end_and_are_listed_newest_first)
 {
     xvsa_error *error = NULL;
@@ -191,6 +223,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, work_of_the_dead_is_found);
     tcase_add_test(tests, work_of_the_living_is_left_alone);
     tcase_add_test(tests, jobs_end_and_are_listed_newest_first);
+    tcase_add_test(tests, files_of_dead_owners_go);
     tcase_add_test(tests, outcomes_are_kept);
     tcase_add_test(tests, a_newer_file_is_refused);
     suite_add_tcase(suite, tests);

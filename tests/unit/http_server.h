@@ -13,6 +13,7 @@
 #include <openssl/x509.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +147,12 @@ static inline void *serve_peer(void *argument)
 {
     struct peer *peer = argument;
     bool good = true;
+    /* OpenSSL writes to a peer that is gone without MSG_NOSIGNAL. Only this thread: the library's own
+     * must not raise the signal. */
+    sigset_t broken_pipe;
+    sigemptyset(&broken_pipe);
+    sigaddset(&broken_pipe, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &broken_pipe, NULL);
     if (peer->server->tls != NULL) {
         peer->tls = SSL_new(peer->server->tls);
         SSL_set_fd(peer->tls, peer->fd);

@@ -102,26 +102,31 @@ static int make_vifs(struct xv_restore *restore, const struct xv_call *call, xvs
         if (vif->network == NULL)
             continue;
         struct xv_value *value = NULL;
+        char *warning = NULL;
         rc = xv_metadata_value(vif->saved, &value, error);
         if (rc == 0)
             rc = xv_vif_create(restore->client, restore->vm_ref, vif->network->ref, vif->mac, value,
-                               call, error);
+                               call, &warning, error);
+        if (warning != NULL && json_array_append_new(restore->warnings, xv_json_text(warning)) != 0)
+            rc = xv_fail_memory(error);
+        free(warning);
         xv_value_free(value);
     }
     return rc;
 }
 
-static int note_warnings(struct xv_vm_run *run, const char *text, xvsa_error **error)
+/* One reason with all that the pool did not take; text: the last of it. */
+static int note_warnings(struct xv_restore *restore, const char *text, xvsa_error **error)
 {
-    json_t *warnings = text == NULL ? NULL : json_loads(text, 0, NULL);
-    int rc = 0;
-    if (json_array_size(warnings) > 0) {
-        char *list = json_dumps(warnings, JSON_COMPACT);
-        rc = xv_run_reason(run, NULL, error, XV_REASON_VM_PART_NOT_RESTORED, "%s",
+    json_t *last = json_loads(text, 0, NULL);
+    int rc = json_array_extend(restore->warnings, last) != 0 ? xv_fail_memory(error) : 0;
+    if (rc == 0 && json_array_size(restore->warnings) > 0) {
+        char *list = json_dumps(restore->warnings, JSON_COMPACT);
+        rc = xv_run_reason(restore->run, NULL, error, XV_REASON_VM_PART_NOT_RESTORED, "%s",
                            list == NULL ? "" : list);
         free(list);
     }
-    json_decref(warnings);
+    json_decref(last);
     return rc;
 }
 
@@ -151,7 +156,7 @@ static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa
         rc = xv_vm_complete(restore->client, restore->vm_ref, restore->record, run->plan->new_name,
                             call, &warnings, error);
     if (rc == 0)
-        rc = note_warnings(run, warnings, error);
+        rc = note_warnings(restore, warnings, error);
     free(warnings);
     restore->completed = rc == 0;
     return rc;
@@ -210,9 +215,13 @@ int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
         .run = run,
         .client = xv_pool_client(run->job->plan->pool),
         .vdi_refs = calloc(run->disk_count + 1, sizeof(char *)),
+        .warnings = json_array(),
     };
-    if (restore.vdi_refs == NULL)
+    if (restore.vdi_refs == NULL || restore.warnings == NULL) {
+        free(restore.vdi_refs);
+        json_decref(restore.warnings);
         return xv_fail_memory(error);
+    }
     run->work = &restore;
     int rc = restore_vm(&restore, error);
     if (run->intent != 0)
@@ -223,6 +232,7 @@ int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
     free(restore.vdi_refs);
     free(restore.vm_ref);
     xv_value_free(restore.record);
+    json_decref(restore.warnings);
     run->work = NULL;
     return rc;
 }

@@ -15,6 +15,7 @@ struct xv_restore {
     struct xv_value *record; /* the VM's, as saved */
     char *vm_ref;            /* NULL: none made */
     char **vdi_refs;         /* of each disk; NULL: none made */
+    json_t *warnings;        /* texts about what the pool did not take */
     bool completed;
 };
 

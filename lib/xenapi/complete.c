@@ -21,9 +21,9 @@ struct completion {
 
 static void warn(struct completion *completion, const char *what, const xvsa_error *error)
 {
-    json_t *text =
-        error == NULL ? json_string(what) : json_sprintf("%s: %s", what, xvsa_error_message(error));
-    json_array_append_new(completion->warnings, text);
+    json_t *text = error == NULL ? NULL : json_sprintf("%s: %s", what, xvsa_error_message(error));
+    /* A message that is not UTF-8 costs the details only. */
+    json_array_append_new(completion->warnings, text == NULL ? json_string(what) : text);
 }
 
 /* Does an optional part; what only this part cannot do becomes a warning. */
@@ -32,6 +32,11 @@ static int attempt(struct completion *completion, const char *what, const char *
 {
     xvsa_error *failure = NULL;
     int rc = xv_ask(completion->client, method, params, true, completion->call, NULL, &failure);
+    /* What stands there already blocks as well, or was set by a call whose answer was lost. */
+    if (xv_error_is_xenapi(failure, "MAP_DUPLICATE_KEY")) {
+        xv_error_clear(&failure);
+        rc = 0;
+    }
     if (rc == XVSA_ERR_XENAPI || rc == XVSA_ERR_UNSUPPORTED || rc == XVSA_ERR_DENIED ||
         rc == XVSA_ERR_INVALID || rc == XVSA_ERR_EXISTS || rc == XVSA_ERR_STATE ||
         rc == XVSA_ERR_NOT_FOUND || rc == XVSA_ERR_CONFLICT) {

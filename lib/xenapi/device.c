@@ -2,6 +2,7 @@
  *
  * Disks and network interfaces of a virtual machine that is being restored.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -95,10 +96,15 @@ int xv_vbd_create(struct xv_client *client, const char *vm_ref, const char *vdi_
     return finish(rc, failure, "disk", vm_ref, error);
 }
 
+static bool has_locking(const struct xv_value *saved)
+{
+    return strcmp(xv_value_get_string(saved, "locking_mode", "network_default"),
+                  "network_default") != 0;
+}
+
 static struct xv_value *vif_params(const char *vm_ref, const char *network_ref, const char *mac,
                                    const struct xv_value *saved, bool with_locking)
 {
-    const char *locking = xv_value_get_string(saved, "locking_mode", "network_default");
     struct xv_value *record = xv_value_new_struct();
     bool good = xv_value_set_string(record, "VM", vm_ref) &&
                 xv_value_set_string(record, "network", network_ref) &&
@@ -106,8 +112,9 @@ static struct xv_value *vif_params(const char *vm_ref, const char *network_ref, 
                 xv_value_set_string(record, "MAC", mac) &&
                 xv_value_set_int(record, "MTU", xv_value_get_int(saved, "MTU", 1500)) &&
                 set_quality(record, saved);
-    if (with_locking && strcmp(locking, "network_default") != 0) {
-        good = good && xv_value_set_string(record, "locking_mode", locking);
+    if (with_locking && has_locking(saved)) {
+        good = good && xv_value_set_string(record, "locking_mode",
+                                           xv_value_get_string(saved, "locking_mode", ""));
         static const char *const sets[] = {"ipv4_allowed", "ipv6_allowed"};
         for (size_t i = 0; i < 2; i++) {
             if (xv_value_kind(xv_value_get(saved, sets[i])) == XV_VALUE_ARRAY)
@@ -120,18 +127,21 @@ static struct xv_value *vif_params(const char *vm_ref, const char *network_ref, 
 
 int xv_vif_create(struct xv_client *client, const char *vm_ref, const char *network_ref,
                   const char *mac, const struct xv_value *saved, const struct xv_call *call,
-                  xvsa_error **error)
+                  char **ret_warning, xvsa_error **error)
 {
     xvsa_error *failure = NULL;
     char *ref = NULL;
+    char *warning = NULL;
     const char *device = xv_value_get_string(saved, "device", "0");
     int rc = xv_run(client, "VIF.create", vif_params(vm_ref, network_ref, mac, saved, true), call,
                     &ref, &failure);
-    if (rc == XVSA_ERR_UNSUPPORTED) {
-        xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT,
-               "the interface %s of the VM %s is made without address locking: %s", device, vm_ref,
-               xvsa_error_message(failure));
+    if (rc == XVSA_ERR_UNSUPPORTED && has_locking(saved)) {
+        if (asprintf(&warning, "the address locking of interface %s was not restored: %s", device,
+                     xvsa_error_message(failure)) < 0)
+            warning = NULL;
         xv_error_clear(&failure);
+        if (warning == NULL)
+            return xv_fail_memory(error);
         rc = xv_run(client, "VIF.create", vif_params(vm_ref, network_ref, mac, saved, false), call,
                     &ref, &failure);
     }
@@ -140,5 +150,8 @@ int xv_vif_create(struct xv_client *client, const char *vm_ref, const char *netw
                 call))
         rc = 0;
     free(ref);
+    *ret_warning = rc == 0 ? warning : NULL;
+    if (rc != 0)
+        free(warning);
     return finish(rc, failure, "network interface", vm_ref, error);
 }

@@ -110,10 +110,11 @@ int xv_vm_create(struct xv_client *client, const struct xv_value *record, const 
 int xv_vbd_create(struct xv_client *client, const char *vm_ref, const char *vdi_ref,
                   const struct xv_value *saved, const struct xv_call *call,
                   xvsa_error **error) XV_MUST_CHECK;
-/* mac: "" lets the server derive one. */
+/* mac: "" lets the server derive one. *ret_warning: a text when the pool refused a part of what was
+ * saved and the interface was made without it, else NULL; the caller frees it. */
 int xv_vif_create(struct xv_client *client, const char *vm_ref, const char *network_ref,
                   const char *mac, const struct xv_value *saved, const struct xv_call *call,
-                  xvsa_error **error) XV_MUST_CHECK;
+                  char **ret_warning, xvsa_error **error) XV_MUST_CHECK;
 /* Bios strings, final name, tags; removes our tag and the block on start. warnings receives a JSON array
  * of texts about parts that the pool did not accept; the caller frees it. */
 int xv_vm_complete(struct xv_client *client, const char *vm_ref, const struct xv_value *record,

@@ -200,9 +200,11 @@ static char *restore(struct pool *pool, const struct xv_inventory *all,
     ck_assert(xv_value_set_string(vbd, "userdevice", "0"));
     ck_ok(xv_vbd_create(pool->client, vm, *ret_vdi, vbd, &pool->call, &error), error);
     ck_ok(xv_vbd_create(pool->client, vm, *ret_vdi, vbd, &pool->call, &error), error);
+    char *warning = NULL;
     ck_ok(xv_vif_create(pool->client, vm, all->networks[0].ref, "02:00:00:00:00:02", NULL,
-                        &pool->call, &error),
+                        &pool->call, &warning, &error),
           error);
+    ck_assert_ptr_null(warning);
     xv_value_free(vbd);
     return vm;
 }
@@ -249,6 +251,39 @@ START_TEST(restored_machines)
     free(warnings);
     free(vm);
     free(vdi);
+    stop_pool(&pool);
+}
+END_TEST
+
+/* A licence without address locking costs the locking, which the caller is told. */
+START_TEST(interfaces_without_locking)
+{
+    struct pool pool;
+    struct xv_value *record = NULL;
+    struct xv_value *vif = xv_value_new_struct();
+    char *vdi = NULL;
+    char *warning = NULL;
+    size_t left = 1;
+    xvsa_error *error = NULL;
+    start_pool(&pool);
+    struct xv_inventory *all = inventory_of(&pool);
+    char *vm = restore(&pool, all, &record, &vdi, false);
+    ck_assert(xv_value_set_string(vif, "device", "1"));
+    ck_assert(xv_value_set_string(vif, "locking_mode", "locked"));
+    fault(&pool, "{\"method\": \"VIF.create\", \"error\": [\"LICENCE_RESTRICTION\", "
+                 "\"VIF locking\"]}");
+    ck_ok(xv_vif_create(pool.client, vm, all->networks[0].ref, "02:00:00:00:00:03", vif, &pool.call,
+                        &warning, &error),
+          error);
+    ck_assert_ptr_nonnull(strstr(warning, "interface 1"));
+    sweep(&pool, "job", &left);
+    ck_assert_uint_eq(left, 0);
+    xv_inventory_free(all);
+    xv_value_free(record);
+    xv_value_free(vif);
+    free(warning);
+    free(vdi);
+    free(vm);
     stop_pool(&pool);
 }
 END_TEST
@@ -498,6 +533,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, changed_blocks);
     tcase_add_test(all, restored_machines);
     tcase_add_test(all, unfinished_machines_are_removed);
+    tcase_add_test(all, interfaces_without_locking);
     tcase_add_test(all, copies_are_spared);
     tcase_add_test(all, snapshots_of_others_are_spared);
     tcase_add_test(all, doubtful_disks_keep_their_marks);

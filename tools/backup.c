@@ -15,6 +15,10 @@ static int work_on_pool(const struct arguments *arguments, bool restore, bool on
     if (code == EXIT_OK)
         code =
             restore ? restore_document(arguments, &document) : backup_document(&session, &document);
+    if (code == EXIT_OK && !only_plan && !session_keeps_state(&session))
+        complain(
+            "warning: without --state nothing remembers what is made in the pool; after a crash "
+            "only a run with the same --name cleans up");
     if (code == EXIT_OK)
         code = session_open_repo(&session);
     if (code == EXIT_OK)

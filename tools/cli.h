@@ -170,6 +170,7 @@ struct session {
     bool only_reads; /* set by commands that never write to the repository */
 };
 int session_open(struct session *session, const struct arguments *arguments);
+bool session_keeps_state(const struct session *session);
 int session_open_pool(struct session *session);
 int session_open_repo(struct session *session);
 int session_init_repo(struct session *session);

@@ -11,7 +11,7 @@
 static int list_jobs(struct session *session)
 {
     const struct arguments *arguments = session->arguments;
-    if (arguments->state == NULL && (session->config == NULL || session->config->state == NULL))
+    if (!session_keeps_state(session))
         return usage_error(
             "jobs are kept in a state file: give --state FILE, or --config with one");
     if (arguments->limit < 0 || arguments->limit > UINT32_MAX)

@@ -31,6 +31,12 @@ static int read_log_level(const char *name, int32_t *ret)
     return EXIT_OK;
 }
 
+bool session_keeps_state(const struct session *session)
+{
+    return session->arguments->state != NULL ||
+           (session->config != NULL && session->config->state != NULL);
+}
+
 static int open_context(struct session *session)
 {
     const struct arguments *arguments = session->arguments;

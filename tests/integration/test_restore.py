@@ -235,6 +235,17 @@ class Restore(PoolCase):
         else:
             self.assert_failed(result, "NETWORK_NOT_ATTACHED")
 
+    def test_interface_without_locking(self):
+        """A pool whose licence does not allow address locking: the report says so."""
+        interface = self.pool.record("VM", "web")["VIFs"][0]
+        self.pool.set("VIF", interface, locking_mode="locked")
+        point = self.backup("web").point("web")
+        self.pool.fault("VIF.create", error=["LICENCE_RESTRICTION", "x"])
+        result = self.site.run("restore", point, "--name", "unlocked")
+        self.assertEqual(result.code, OK, str(result))
+        self.assertIn("VM_PART_NOT_RESTORED", result.reasons("web"))
+        self.assertIn("address locking", str(result))
+
     def test_storage_fills_up(self):
         self.backup("slow")
         self.pool.fault("transfer", count=0, delay=0.02)

@@ -9,7 +9,8 @@ import urllib.error
 import urllib.request
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-POOLSIM = os.environ.get("XVSA_POOLSIM", os.path.join(SOURCE, "tests", "pool", "poolsim"))
+POOLSIM = os.environ.get("XVSA_POOLSIM",
+                         os.path.join(SOURCE, "tests", "pool", "poolsim-checked"))
 PYTHON = "/usr/bin/python3"
 START_SECONDS = 60
 

@@ -29,6 +29,12 @@ def dynamic_faults(path):
     return faults
 
 
+def position_faults(path):
+    """A program that is loaded at a fixed place."""
+    _, header = run(["readelf", "-h", path])
+    return [] if re.search(r"Type:\s+DYN", header) else ["it is not position independent (PIE)"]
+
+
 def symbol_faults(path):
     """Signs in the symbol table that functions are guarded."""
     _, table = run(["nm", "-D", "--undefined-only", path])
@@ -56,8 +62,13 @@ def self_test(gate):
         library = os.path.join(folder, "libweak.so")
         run(["gcc", "-shared", "-fPIC", "-fno-stack-protector", "-Wl,-z,norelro", "-Wl,-z,lazy",
              "-Wl,-z,execstack", source, "-o", library])
-        found = dynamic_faults(library) + symbol_faults(library)
-        for expected in ("RELRO", "BIND_NOW", "executable", "stack protector", "fortified"):
+        program = os.path.join(folder, "weak")
+        with open(source, "a", encoding="utf-8") as file:
+            file.write("int main(void) { return f(); }\n")
+        run(["gcc", "-no-pie", source, "-o", program])
+        found = dynamic_faults(library) + symbol_faults(library) + position_faults(program)
+        for expected in ("RELRO", "BIND_NOW", "executable", "stack protector", "fortified",
+                         "PIE"):
             gate.notices(f"missing: {expected}", found, expected)
 
 
@@ -73,7 +84,7 @@ def main():
         "libsqlite3.", "libjansson.", "libc.", "libm.", "ld-linux")))
     tool = os.path.join(gate.build, "tools", "xvsa")
     if os.path.exists(tool):
-        gate.check("tool: segments and flags", dynamic_faults(tool))
+        gate.check("tool: segments and flags", dynamic_faults(tool) + position_faults(tool))
         gate.check("tool: what it loads",
                    needed_faults(tool, ("libxvsa.", "libjansson.", "libc.", "ld-linux")))
     gate.end()

@@ -131,6 +131,10 @@ int xv_nbd_disk_open(const struct xv_nbd_server *servers, size_t count,
                      const struct xv_nbd_options *options, const struct xv_call *call,
                      struct xv_disk **ret, xvsa_error **error) XV_MUST_CHECK;
 
+/* The most connections that a stream of an NBD disk did without at its end, because servers refused or lost
+ * them; 0 for other disks. */
+uint32_t xv_nbd_disk_missing(const struct xv_disk *disk);
+
 /* By NBD URI, for servers other than a pool's (nbd+unix:///?socket=...), with block status. */
 int xv_nbd_disk_open_uri(const char *uri, const struct xv_nbd_options *options,
                          const struct xv_call *call, struct xv_disk **ret,

@@ -193,6 +193,13 @@ static const struct xv_disk_ops uri_ops = {
     .close = nbd_disk_close,
 };
 
+uint32_t xv_nbd_disk_missing(const struct xv_disk *disk)
+{
+    if (disk->ops != &server_ops && disk->ops != &uri_ops)
+        return 0;
+    return atomic_load(&((const struct xv_nbd_disk *)disk)->missing);
+}
+
 static int check_options(const struct xv_nbd_options *options, xvsa_error **error)
 {
     if (options->connections > MAX_CONNECTIONS)

@@ -41,6 +41,7 @@ struct xv_nbd_disk {
     size_t place_count;
     uint64_t limit;       /* reads of whole sectors may reach this far; at least disk.size */
     atomic_size_t place;  /* where a connection was made last */
+    atomic_uint missing;  /* connections that a stream did without, at most */
     pthread_mutex_t lock; /* guards what follows */
     pthread_cond_t returned;
     struct xv_nbd_link **idle; /* room for options.connections */

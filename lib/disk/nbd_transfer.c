@@ -285,9 +285,24 @@ static void release_memory(struct xv_nbd_transfer *t)
     xv_error_clear(&t->last);
 }
 
+/* Slots that ended without a connection after they had tried. */
+static void note_missing(struct xv_nbd_transfer *t)
+{
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < t->slot_count; i++) {
+        const struct xv_nbd_slot *slot = &t->slots[i];
+        bool ready = slot->link != NULL && slot->link->state == XV_NBD_READY;
+        missing += !ready && (slot->gone || slot->fruitless > 0);
+    }
+    uint32_t before = atomic_load(&t->disk->missing);
+    while (before < missing && !atomic_compare_exchange_weak(&t->disk->missing, &before, missing))
+        ;
+}
+
 /* Ends what is under way: libnbd must not write into blocks that are not ours any more. */
 static void clean_up(struct xv_nbd_transfer *t, struct xv_nbd_link **links)
 {
+    note_missing(t);
     for (uint32_t i = 0; i < t->slot_count; i++)
         links[i] = t->slots[i].link;
     xv_nbd_disk_return(t->disk, links, t->slot_count);

@@ -275,6 +275,10 @@ static int stream(struct passage *passage, xvsa_error **error)
     int rc = xv_intake_move(intake, passage->source, &passage->read, disk->writer, &passage->call,
                             &failure);
     bool by_nbd = strcmp(passage->source->ops->transport, "nbd") == 0;
+    uint32_t missing = xv_nbd_disk_missing(passage->source);
+    if (rc == 0 && missing > 0)
+        return xv_run_reason(disk->vm, disk, error, XV_REASON_NBD_CONNECTIONS_MISSING,
+                             "%u of %u connections", missing, XV_DISK_CONNECTIONS);
     if (rc != 0 && by_nbd && can_fall_back(passage, rc)) {
         xv_disk_close(passage->source);
         passage->source = NULL;

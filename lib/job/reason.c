@@ -58,6 +58,8 @@ static const struct {
     ROW(MAC_RENEWED, INFO, "the interface gets a new MAC address"),
     ROW(MIGRATION_NOT_BLOCKED, INFO, "the VM could not be kept from migrating during the backup"),
     ROW(NAME_TAKEN, INFO, "another VM of the pool has this name"),
+    ROW(NBD_CONNECTIONS_MISSING, WARNING,
+        "hosts refused or lost NBD connections: the disk was read over fewer than planned"),
     ROW(NBD_FAILED, WARNING, "reading over NBD failed: the slower HTTP export was used"),
     ROW(NBD_NOT_ENABLED, WARNING, "the pool offers no NBD on any network: HTTP export is used"),
     ROW(NBD_REFUSED_BY_POLICY, INFO, "the job does not use NBD"),

@@ -291,6 +291,14 @@ START_TEST(full_server_is_busy)
         disks[i] = open_disk(server_at(port, NULL), options);
     check_open_fails(server_at(port, NULL), options, XVSA_ERR_BUSY);
     check_whole(disks[7]);
+    ck_assert_uint_eq(xv_nbd_disk_missing(disks[7]), 0);
+    /* What a full server refuses is told once the disk was read over the rest. */
+    xv_disk_close(disks[15]);
+    options.connections = 3;
+    options.request_size = 4096;
+    disks[15] = open_disk(server_at(port, NULL), options);
+    check_whole(disks[15]);
+    ck_assert_uint_ge(xv_nbd_disk_missing(disks[15]), 1);
     for (int i = 0; i < 16; i++)
         xv_disk_close(disks[i]);
     drop_place(&place);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/thread.h"
+#include "net/reach.h"
 #include "xenapi/errors.h"
 #include "xenapi/session_internal.h"
 
@@ -15,6 +16,7 @@
 #define PAUSE_MAX_MS 10000
 #define GRACE_MS     600000 /* for a call without deadline */
 #define LOGOUT_MS    5000
+#define CONNECT_MS   20000 /* for all candidates together */
 
 #define RENEWAL_STEP_MS 100
 
@@ -166,6 +168,16 @@ static enum outcome loop_outcome(struct xv_search *search, const struct xv_url *
     return DEAD;
 }
 
+/* True when the present sweep had no answer from it: several members may name a coordinator that died. */
+static bool is_dead(const struct xv_search *search, const struct xv_url *url)
+{
+    for (size_t i = 0; i < search->dead_count; i++) {
+        if (xv_url_equal(&search->dead[i], url))
+            return true;
+    }
+    return false;
+}
+
 /* Logs in at one candidate or where it points to. */
 static enum outcome follow(struct xv_search *search, const struct xv_url *candidate)
 {
@@ -175,12 +187,16 @@ static enum outcome follow(struct xv_search *search, const struct xv_url *candid
         struct xv_url target = {0};
         search->visited[search->visited_count++] = url;
         enum outcome outcome = try_login(search, &url, &target);
+        if (outcome == DEAD && search->dead_count < XV_DEAD_MAX)
+            search->dead[search->dead_count++] = url;
         if (outcome != ELSEWHERE)
             return outcome;
         outcome = loop_outcome(search, &url, &target);
         if (outcome != ELSEWHERE)
             return outcome;
         url = target;
+        if (is_dead(search, &url))
+            return DEAD;
     }
 }
 
@@ -247,11 +263,15 @@ static int list_candidates(struct xv_client *client, struct candidates *list, xv
     return list->urls == NULL ? xv_fail_memory(error) : 0;
 }
 
-/* Asks each candidate once. */
-static enum outcome sweep(struct xv_search *search, const struct candidates *list)
+/* Asks those whose state became known since, in order. tried: of each candidate. */
+static enum outcome ask_known(struct xv_search *search, const struct candidates *list,
+                              const enum xv_reach *states, bool *tried)
 {
     enum outcome last = DEAD;
     for (size_t i = 0; i < list->count; i++) {
+        if (tried[i] || states[i] == XV_REACH_UNKNOWN)
+            continue;
+        tried[i] = true;
         last = follow(search, &list->urls[i]);
         if (last == LOGGED_IN)
             last = identify(search);
@@ -259,7 +279,60 @@ static enum outcome sweep(struct xv_search *search, const struct candidates *lis
             return last;
         search->wait = search->wait || last == WAIT;
     }
-    return search->wait ? WAIT : last;
+    return last;
+}
+
+static size_t count_unknown(const enum xv_reach *states, size_t count)
+{
+    size_t unknown = 0;
+    for (size_t i = 0; i < count; i++)
+        unknown += states[i] == XV_REACH_UNKNOWN;
+    return unknown;
+}
+
+static enum outcome give_up_silent(struct xv_search *search, const struct candidates *list,
+                                   const enum xv_reach *states)
+{
+    for (size_t i = 0; i < list->count; i++) {
+        xvsa_error *error = NULL;
+        if (states[i] != XV_REACH_UNKNOWN)
+            continue;
+        xv_fail(&error, XVSA_ERR_NETWORK, XV_COMPONENT,
+                "%s does not answer to a connection attempt", list->urls[i].host);
+        note(search, error);
+    }
+    return DEAD;
+}
+
+/* Asks each candidate once, those first that take a connection: dead ones are waited for together. */
+static enum outcome sweep(struct xv_search *search, const struct candidates *list)
+{
+    enum xv_reach *states = calloc(list->count, sizeof *states);
+    bool *tried = calloc(list->count, sizeof *tried);
+    xvsa_error *error = NULL;
+    enum outcome last = DEAD;
+    int64_t until = xv_clock_ms() + CONNECT_MS;
+    search->dead_count = 0;
+    if (states == NULL || tried == NULL) {
+        xv_fail_memory(&error);
+        note(search, error);
+        last = FINAL;
+    }
+    while (last != LOGGED_IN && last != FINAL && count_unknown(states, list->count) > 0) {
+        int64_t left = until - xv_clock_ms();
+        if (left <= 0) {
+            last = give_up_silent(search, list, states);
+            break;
+        }
+        if (xv_reach(list->urls, states, list->count, left, search->call, &error) != 0) {
+            last = judge_transport(search, error);
+            break;
+        }
+        last = ask_known(search, list, states, tried);
+    }
+    free(states);
+    free(tried);
+    return search->wait && last != LOGGED_IN && last != FINAL ? WAIT : last;
 }
 
 static int give_up(struct xv_search *search, xvsa_error **error)

@@ -8,6 +8,7 @@
 #include "xenapi/client_internal.h"
 
 #define XV_HOPS_MAX    3
+#define XV_DEAD_MAX    8
 #define XV_MEMBERS_MAX 1024
 #define XV_LOGIN_MS    30000 /* a member that answers slower is given up for the moment */
 
@@ -17,6 +18,8 @@ struct xv_search {
     const struct xv_call *call;
     struct xv_url visited[XV_HOPS_MAX + 1]; /* of the present candidate's hops */
     size_t visited_count;
+    struct xv_url dead[XV_DEAD_MAX]; /* gave no answer in the present sweep */
+    size_t dead_count;
     char *session; /* of the login that succeeded */
     struct xv_url coordinator;
     struct xv_url *members;

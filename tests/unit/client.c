@@ -311,11 +311,10 @@ END_TEST
 START_TEST(echoed_secrets)
 {
     static const char *const answers[] = {
-        NULL,
-        "HTTP/1.1 200 OK\r\n\r\n<?xml version=\"1.0\"?><methodResponse><fault><value><struct>"
-        "<member><name>faultCode</name><value><int>1</int></value></member><member><name>"
-        "faultString</name><value>bad call with s3cret-word</value></member></struct></value>"
-        "</fault></methodResponse>"};
+        NULL, "HTTP/1.1 200 OK\r\n\r\n<?xml version=\"1.0\"?><methodResponse><fault><value><struct>"
+              "<member><name>faultCode</name><value><int>1</int></value></member><member><name>"
+              "faultString</name><value>bad call with s3cret-word</value></member></struct></value>"
+              "</fault></methodResponse>"};
     for (size_t i = 0; i < 2; i++) {
         struct member member = {.login_error = "INVALID_VALUE s3cret-word", .raw = answers[i]};
         struct xv_client *client = NULL;
@@ -343,8 +342,8 @@ START_TEST(records_that_are_none)
     struct xv_call call = xv_call_within(NULL, SOON_MS);
     server_start(&member.server, false, play, &member);
     ck_ok(open_at(member.server.url, SOON_MS, &client, &error), error);
-    ck_fails(xv_record_get(client, "VM", "OpaqueRef:1", &call, &record, &error),
-             XVSA_ERR_PROTOCOL, error);
+    ck_fails(xv_record_get(client, "VM", "OpaqueRef:1", &call, &record, &error), XVSA_ERR_PROTOCOL,
+             error);
     ck_assert_ptr_null(record);
     ck_fails(xv_snapshot_disks(client, "OpaqueRef:1", &call, &disks, &count, &error),
              XVSA_ERR_PROTOCOL, error);
@@ -354,6 +353,67 @@ START_TEST(records_that_are_none)
              XVSA_ERR_PROTOCOL, error);
     finish(client);
     server_stop(&member.server);
+}
+END_TEST
+
+/* A port that takes no more connections: attempts hang as those to a dead host do. */
+struct black_hole {
+    int fd;
+    int fillers[4];
+    char url[64];
+};
+
+static void open_hole(struct black_hole *hole)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    hole->fd = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(hole->fd, (struct sockaddr *)&address, size), 0);
+    ck_assert_int_eq(listen(hole->fd, 0), 0);
+    ck_assert_int_eq(getsockname(hole->fd, (struct sockaddr *)&address, &size), 0);
+    for (size_t i = 0; i < 4; i++) {
+        hole->fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        (void)!connect(hole->fillers[i], (struct sockaddr *)&address, size);
+    }
+    snprintf(hole->url, sizeof hole->url, "http://127.0.0.1:%u", ntohs(address.sin_port));
+}
+
+static void close_hole(struct black_hole *hole)
+{
+    close(hole->fd);
+    for (size_t i = 0; i < 4; i++)
+        close(hole->fillers[i]);
+}
+
+/* Each of them alone would take longer than the deadline is. */
+START_TEST(dead_members_are_not_waited_for)
+{
+    struct member member = {0};
+    struct black_hole holes[3];
+    const char *urls[4];
+    struct xv_client *client = NULL;
+    xvsa_error *error = NULL;
+    for (size_t i = 0; i < 3; i++) {
+        open_hole(&holes[i]);
+        urls[i] = holes[i].url;
+    }
+    server_start(&member.server, false, play, &member);
+    urls[3] = member.server.url;
+    struct xv_call call = xv_call_within(NULL, 12000);
+    struct xv_client_options options = {.urls = urls,
+                                        .url_count = 4,
+                                        .username = "root",
+                                        .password = "x",
+                                        .flags = XVSA_POOL_ALLOW_PLAIN_HTTP};
+    ck_ok(xv_client_open(&options, &call, &client, &error), error);
+    finish(client);
+    /* With none alive the deadline ends it. */
+    options.url_count = 3;
+    call = xv_call_within(NULL, 1000);
+    ck_fails(xv_client_open(&options, &call, &client, &error), XVSA_ERR_TIMEOUT, error);
+    server_stop(&member.server);
+    for (size_t i = 0; i < 3; i++)
+        close_hole(&holes[i]);
 }
 END_TEST
 
@@ -645,6 +705,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, closing_during_a_renewal);
     tcase_add_test(all, echoed_secrets);
     tcase_add_test(all, records_that_are_none);
+    tcase_add_test(all, dead_members_are_not_waited_for);
     tcase_add_test(all, another_pool);
     tcase_add_test(all, patience_with_a_booting_host);
     tcase_add_test(all, session_is_renewed_once);

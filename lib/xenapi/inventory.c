@@ -34,6 +34,23 @@ static int read_one(struct xv_client *client, const struct xv_class_reader *read
     return rc;
 }
 
+/* Takes *failure for the reason, or puts another one there. */
+static int omit(struct xv_client *client, const struct xv_class_reader *reader,
+                struct xv_store *store, const char *ref, xvsa_error **failure)
+{
+    struct xv_omission *omission = xv_list_add(&store->omissions, NULL);
+    const char *copy = xv_store_text(store, ref);
+    const char *why = xv_store_text(store, xvsa_error_message(*failure));
+    if (omission == NULL || copy == NULL || why == NULL) {
+        xv_error_clear(failure);
+        return xv_fail_memory(failure);
+    }
+    *omission = (struct xv_omission){reader->class_name, copy, why};
+    xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT, "the %s %s is left out: %s",
+           reader->class_name, ref, why);
+    return 0;
+}
+
 /* For a class whose records as a whole are not readable, because one of them is not: one by one,
  * leaving out the broken ones. */
 static int read_singly(struct xv_client *client, const struct xv_class_reader *reader,
@@ -48,11 +65,7 @@ static int read_singly(struct xv_client *client, const struct xv_class_reader *r
         xvsa_error *failure = NULL;
         rc = read_one(client, reader, store, ref, call, &failure);
         if (rc == XVSA_ERR_PROTOCOL || xv_errors_is_gone(failure)) {
-            if (rc == XVSA_ERR_PROTOCOL)
-                xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT,
-                       "the %s %s is left out: its record cannot be read: %s", reader->class_name,
-                       ref, xvsa_error_message(failure));
-            rc = 0;
+            rc = rc == XVSA_ERR_PROTOCOL ? omit(client, reader, store, ref, &failure) : 0;
         }
         if (rc != 0 && error != NULL)
             *error = xvsa_error_ref(failure);

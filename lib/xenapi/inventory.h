@@ -79,6 +79,12 @@ struct xv_vm {
     const char *tag; /* other_config["xvsa"] or NULL */
 };
 
+/* An object that is not in the inventory because its record could not be read. */
+struct xv_omission {
+    const char *class_name, *ref;
+    const char *why; /* a message */
+};
+
 struct xv_inventory {
     const char *pool_ref, *pool_uuid, *pool_name, *default_sr;
     int64_t api_major, api_minor;
@@ -93,13 +99,14 @@ struct xv_inventory {
     const struct xv_vbd *vbds;
     const struct xv_vif *vifs;
     const struct xv_vm *vms;
+    const struct xv_omission *omissions;
+    size_t omission_count;
     size_t host_count, sr_count, pbd_count, network_count, pif_count, vdi_count, vbd_count,
         vif_count, vm_count;
 };
 
-/* Reads it as a stream of records; a VM that cannot be read over XML-RPC because of a reply that is not
- * well-formed is fetched by JSON-RPC-free means (its fields one by one) or left out with a warning in
- * the log. */
+/* Reads it as a stream of records. Where a class's reply as a whole is not well-formed its records are read
+ * one by one, and those that still cannot be read become omissions. */
 int xv_inventory_read(struct xv_client *client, const struct xv_call *call,
                       struct xv_inventory **ret, xvsa_error **error) XV_MUST_CHECK;
 void xv_inventory_free(struct xv_inventory *inventory);

@@ -135,6 +135,7 @@ static json_t *document(const struct xv_inventory *all)
     json_t *srs = json_array();
     json_t *networks = json_array();
     json_t *vms = json_array();
+    json_t *omissions = json_array();
     int failed = 0;
     for (size_t i = 0; i < all->host_count; i++)
         failed |= json_array_append_new(hosts, host_json(&all->hosts[i]));
@@ -147,8 +148,15 @@ static json_t *document(const struct xv_inventory *all)
         if (!vm->is_template && !vm->is_snapshot && !vm->is_control_domain)
             failed |= json_array_append_new(vms, vm_json(vm));
     }
-    json_t *whole = json_pack("{s:o, s:o, s:o, s:o, s:o}", "pool", pool_json(all), "hosts", hosts,
-                              "srs", srs, "networks", networks, "vms", vms);
+    for (size_t i = 0; i < all->omission_count; i++) {
+        const struct xv_omission *omission = &all->omissions[i];
+        failed |= json_array_append_new(
+            omissions, json_pack("{s:s, s:o, s:o}", "class", omission->class_name, "ref",
+                                 text(omission->ref), "why", text(omission->why)));
+    }
+    json_t *whole =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o}", "pool", pool_json(all), "hosts", hosts, "srs",
+                  srs, "networks", networks, "vms", vms, "omissions", omissions);
     if (failed == 0)
         return whole;
     json_decref(whole);

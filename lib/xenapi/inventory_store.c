@@ -31,6 +31,7 @@ struct xv_store *xv_store_new(void)
     store->vifs.item_size = sizeof(struct xv_vif);
     store->vms.item_size = sizeof(struct xv_vm);
     store->drivers.item_size = sizeof(struct xv_driver);
+    store->omissions.item_size = sizeof(struct xv_omission);
     return store;
 }
 
@@ -38,9 +39,10 @@ void xv_store_free(struct xv_store *store)
 {
     if (store == NULL)
         return;
-    struct xv_list *lists[] = {&store->hosts,    &store->metrics, &store->srs,    &store->pbds,
-                               &store->networks, &store->pifs,    &store->vdis,   &store->vbds,
-                               &store->vifs,     &store->vms,     &store->drivers};
+    struct xv_list *lists[] = {&store->hosts, &store->metrics,  &store->srs,
+                               &store->pbds,  &store->networks, &store->pifs,
+                               &store->vdis,  &store->vbds,     &store->vifs,
+                               &store->vms,   &store->drivers,  &store->omissions};
     for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
         free(lists[i]->items);
         free(lists[i]->links);
@@ -198,6 +200,8 @@ static void publish(struct xv_store *store)
     all->vif_count = store->vifs.count;
     all->vms = store->vms.items;
     all->vm_count = store->vms.count;
+    all->omissions = store->omissions.items;
+    all->omission_count = store->omissions.count;
 }
 
 static void link_hosts(struct xv_store *store, const char *coordinator)

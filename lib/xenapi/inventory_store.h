@@ -36,7 +36,8 @@ struct xv_store {
     struct xv_inventory public; /* first: the inventory handed out */
     const char *coordinator;    /* reference of the pool's coordinator host */
     struct xv_arena_block *arena;
-    struct xv_list hosts, metrics, srs, pbds, networks, pifs, vdis, vbds, vifs, vms, drivers;
+    struct xv_list hosts, metrics, srs, pbds, networks, pifs, vdis, vbds, vifs, vms, drivers,
+        omissions;
     struct xv_index_entry *index;
     size_t index_size; /* a power of two */
 };

@@ -15,6 +15,7 @@ struct pool {
     const char *classes[16][2];
     atomic_int cut;      /* connections to cut in the middle of VDI.get_all_records */
     const char *broken;  /* a class whose records as a whole are not well-formed */
+    const char *lost;    /* a reference whose record is not well-formed */
     const char *unknown; /* a class the server does not have */
 };
 
@@ -98,6 +99,7 @@ static bool answer_class(struct pool *pool, struct peer *peer, const char *class
             add(add(add(&text, "<value>"), record), "</value>");
         } else if (strstr(peer->request, record) != NULL) {
             add_record(&text, members);
+            add(&text, pool->lost != NULL && strcmp(pool->lost, record) == 0 ? "<oops>" : "");
         }
     }
     add(&text, all ? "</struct>" : refs ? "</data></array>" : "");
@@ -301,6 +303,20 @@ START_TEST(broken_records_are_read_singly)
     struct xv_inventory *all = read_from(client);
     ck_assert_uint_eq(all->vm_count, 2);
     ck_assert_str_eq(xv_inventory_vm(all, "vm-1")->name, "web");
+    ck_assert_uint_eq(all->omission_count, 0);
+    xv_inventory_free(all);
+    /* What is not there is told. */
+    xvsa_error *error = NULL;
+    char *text = NULL;
+    pool.lost = "g2";
+    all = read_from(client);
+    ck_assert_uint_eq(all->vm_count, 1);
+    ck_assert_uint_eq(all->omission_count, 1);
+    ck_assert_str_eq(all->omissions[0].class_name, "VM");
+    ck_assert_str_eq(all->omissions[0].ref, "g2");
+    ck_ok(xv_inventory_to_json(all, &text, &error), error);
+    ck_assert_ptr_nonnull(strstr(text, "\"omissions\":[{\"class\":\"VM\",\"ref\":\"g2\""));
+    free(text);
     xv_inventory_free(all);
     disconnect(&pool, client);
 }

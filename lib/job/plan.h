@@ -87,6 +87,8 @@ int xv_plan_new(struct xv_engine *engine, const char *spec, struct xv_pool *pool
                 xvsa_error **error) XV_MUST_CHECK;
 struct xv_plan *xv_plan_ref(struct xv_plan *plan);
 void xv_plan_unref(struct xv_plan *plan);
+/* Objects of the pool that could not be read, so that the plan does not have them. */
+json_t *xv_plan_omissions(const struct xv_plan *plan);
 /* JSON document "plan". */
 json_t *xv_plan_to_json(const struct xv_plan *plan);
 

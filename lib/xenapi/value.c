@@ -313,8 +313,10 @@ struct xv_value *xv_value_copy(const struct xv_value *value)
     for (size_t i = 0; i < value->count; i++) {
         const struct pair *pair = &value->pairs[i];
         struct xv_value *item = xv_value_copy(pair->value);
-        bool added = value->kind == XV_VALUE_ARRAY ? xv_value_add(copy, item)
-                                                   : xv_value_set(copy, pair->key, item);
+        bool added =
+            value->kind == XV_VALUE_ARRAY
+                ? xv_value_add(copy, item)
+                : xv_value_append_member(copy, item == NULL ? NULL : strdup(pair->key), item);
         if (!added) {
             xv_value_free(copy);
             return NULL;

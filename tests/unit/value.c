@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "unit.h"
+#include "xenapi/value_internal.h"
 
 START_TEST(readers_fall_back)
 {
@@ -41,6 +42,20 @@ START_TEST(builders_own_children)
     xv_value_free(record);
     ck_assert_int_eq(xv_value_get_int(copy, "size", 0), 5);
     xv_value_free(copy);
+}
+END_TEST
+
+/* A peer may send a key twice: a copy answers as the original does. */
+START_TEST(copies_are_alike)
+{
+    struct xv_value *record = xv_value_new_struct();
+    ck_assert(xv_value_append_member(record, strdup("key"), xv_value_new_string("first")));
+    ck_assert(xv_value_append_member(record, strdup("key"), xv_value_new_string("second")));
+    struct xv_value *copy = xv_value_copy(record);
+    ck_assert_uint_eq(xv_value_count(copy), 2);
+    ck_assert_str_eq(xv_value_get_string(copy, "key", ""), xv_value_get_string(record, "key", ""));
+    xv_value_free(copy);
+    xv_value_free(record);
 }
 END_TEST
 
@@ -119,6 +134,7 @@ static void fill(Suite *suite)
     TCase *all = tcase_create("value");
     tcase_add_test(all, readers_fall_back);
     tcase_add_test(all, builders_own_children);
+    tcase_add_test(all, copies_are_alike);
     tcase_add_test(all, times);
     tcase_add_test(all, json_round_trip);
     tcase_add_test(all, json_refusals);

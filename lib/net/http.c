@@ -301,9 +301,6 @@ int xv_http_begin(struct xv_http *http, const struct xv_http_request *request,
         xv_http_end(exchange);
         return rc;
     }
-    curl_off_t announced = -1;
-    curl_easy_getinfo(exchange->slot->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &announced);
-    exchange->announced = announced;
     *ret = exchange;
     return 0;
 }
@@ -316,11 +313,6 @@ int xv_http_status(const struct xv_exchange *exchange)
 const char *xv_http_location(const struct xv_exchange *exchange)
 {
     return exchange->location;
-}
-
-int64_t xv_http_announced(const struct xv_exchange *exchange)
-{
-    return exchange->announced;
 }
 
 const char *xv_http_fingerprint(const struct xv_exchange *exchange)

@@ -55,8 +55,6 @@ int xv_http_begin(struct xv_http *http, const struct xv_http_request *request,
 int xv_http_status(const struct xv_exchange *exchange);
 /* Location header or "". */
 const char *xv_http_location(const struct xv_exchange *exchange);
-/* Announced length of the body or -1. */
-int64_t xv_http_announced(const struct xv_exchange *exchange);
 /* SHA-256 of the peer's certificate, "" over plain HTTP. */
 const char *xv_http_fingerprint(const struct xv_exchange *exchange);
 

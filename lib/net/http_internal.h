@@ -35,8 +35,7 @@ struct xv_exchange {
     uint64_t received;
     uint64_t head_bytes;
     int64_t stall_ms;
-    int64_t active_ms; /* when the last byte moved */
-    int64_t announced;
+    int64_t active_ms;        /* when the last byte moved */
     struct xv_buffer pending; /* body bytes that were not read yet, from offset on */
     size_t offset;
     int status;

@@ -212,7 +212,8 @@ static bool abandon_named(struct xv_client *client, const char *name, const char
 {
     struct xv_value *refs = NULL;
     bool found = false;
-    if (xv_ask(client, "task.get_by_name_label", xv_params(name, NULL), true, call, &refs, NULL) != 0)
+    if (xv_ask(client, "task.get_by_name_label", xv_params(name, NULL), true, call, &refs, NULL) !=
+        0)
         return false;
     for (size_t i = 0; i < xv_value_count(refs); i++) {
         const char *ref = xv_value_string(xv_value_at(refs, i), "");

@@ -7,7 +7,7 @@
 #define COMPONENT    "xenapi"
 #define TYPE_DYNAMIC 3
 #define NO_BLOCK     0xffffffffu
-#define BLOCK_MIN (512u << 10) /* smaller ones would make a peer's table too large */
+#define BLOCK_MIN    (512u << 10) /* smaller ones would make a peer's table too large */
 #define BLOCK_MAX    (16u << 20)
 
 static uint32_t get32(const unsigned char *data)

@@ -41,7 +41,19 @@ static json_t *disk_json(struct xv_disk_writer *disk)
                      root_json(&disk->root), "stats", xv_stats_json(&stats));
 }
 
-/* In the order the disks were added, which is the reverse of the list. */
+/* Where a disk belongs among those that were added later: by position, "10" after "2". */
+static size_t place_of(const json_t *disks, const char *device)
+{
+    long position = strtol(device, NULL, 10);
+    size_t at = 0;
+    while (at < json_array_size(disks) &&
+           strtol(json_string_value(json_object_get(json_array_get(disks, at), "device")), NULL, 10) <
+               position)
+        at++;
+    return at;
+}
+
+/* By position, then in the order the disks were added, which is the reverse of the list. */
 static int disks_json(struct committing *committing, json_t **ret, xvsa_error **error)
 {
     json_t *disks = json_array();
@@ -55,7 +67,7 @@ static int disks_json(struct committing *committing, json_t **ret, xvsa_error **
         }
         committing->size += disk->size;
         json_t *row = disk_json(disk);
-        if (row == NULL || json_array_insert_new(disks, 0, row) != 0) {
+        if (row == NULL || json_array_insert_new(disks, place_of(disks, disk->device), row) != 0) {
             json_decref(disks);
             return xv_fail_memory(error);
         }

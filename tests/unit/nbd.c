@@ -118,6 +118,23 @@ START_TEST(pool_server_is_read)
 }
 END_TEST
 
+/* The server notices a closed connection when it gets to it. */
+static struct xv_disk *open_disk_when_free(struct xv_nbd_server server,
+                                           const struct xv_nbd_options *options)
+{
+    for (int tries = 0; tries < 200; tries++) {
+        struct xv_disk *disk = NULL;
+        xvsa_error *error = NULL;
+        int rc = xv_nbd_disk_open(&server, 1, options, NULL, &disk, &error);
+        if (rc == 0)
+            return disk;
+        ck_assert_msg(rc == XVSA_ERR_BUSY, "%s", xvsa_error_message(error));
+        xvsa_error_unref(error);
+        usleep(50000);
+    }
+    ck_abort_msg("the server stays full");
+}
+
 START_TEST(full_server_is_busy)
 {
     struct place place;
@@ -136,7 +153,8 @@ START_TEST(full_server_is_busy)
     xv_disk_close(disks[15]);
     options.connections = 3;
     options.request_size = 4096;
-    disks[15] = open_disk(server_at(port, NULL), options);
+    options.disk_name = "d";
+    disks[15] = open_disk_when_free(server_at(port, NULL), &options);
     check_whole(disks[15]);
     ck_assert_uint_ge(xv_nbd_disk_missing(disks[15]), 1);
     for (int i = 0; i < 16; i++)

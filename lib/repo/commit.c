@@ -47,8 +47,8 @@ static size_t place_of(const json_t *disks, const char *device)
     long position = strtol(device, NULL, 10);
     size_t at = 0;
     while (at < json_array_size(disks) &&
-           strtol(json_string_value(json_object_get(json_array_get(disks, at), "device")), NULL, 10) <
-               position)
+           strtol(json_string_value(json_object_get(json_array_get(disks, at), "device")), NULL,
+                  10) < position)
         at++;
     return at;
 }

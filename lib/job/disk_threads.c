@@ -40,6 +40,12 @@ static void end_disk(struct xv_disk_run *disk, int rc, xvsa_error *error)
         xv_error_wrap(&error, rc, "job", "disk %s (VDI %s) of VM \"%s\" (%s)", disk->plan->device,
                       disk->plan->vdi_uuid, disk->vm->plan->name, disk->vm->plan->uuid);
         xv_error_set_detail(error, "vdi", disk->plan->vdi_uuid);
+        pthread_mutex_lock(&job->lock);
+        /* Before the others are stopped, so that what stopping does to them never counts as the cause. */
+        if (disk->vm->failed == NULL && rc != XVSA_ERR_CANCELLED &&
+            xvsa_cancel_is_fired(disk->vm->cancel) == 0)
+            disk->vm->failed = disk;
+        pthread_mutex_unlock(&job->lock);
         xvsa_cancel_fire(disk->vm->cancel);
     }
     enum xv_run_state state = rc == 0                    ? XV_RUN_SUCCEEDED
@@ -96,11 +102,10 @@ static void wait_for(struct mover *movers, size_t count, void (*tick)(void *user
 /* The failure that came first in cause: others were only stopped by it. */
 static int first_failure(struct mover *movers, size_t count, xvsa_error **error)
 {
-    struct xv_disk_run *worst = NULL;
-    for (size_t i = 0; i < count; i++) {
-        struct xv_disk_run *disk = movers[i].disk;
-        if (disk->rc != 0 && (worst == NULL || worst->rc == XVSA_ERR_CANCELLED))
-            worst = disk;
+    struct xv_disk_run *worst = count == 0 ? NULL : movers[0].disk->vm->failed;
+    for (size_t i = 0; i < count && (worst == NULL || worst->rc == XVSA_ERR_CANCELLED); i++) {
+        if (movers[i].disk->rc != 0)
+            worst = movers[i].disk;
     }
     if (worst == NULL)
         return 0;

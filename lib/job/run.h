@@ -59,6 +59,7 @@ struct xv_vm_run {
     char point_id[XV_POINT_ID_LENGTH + 1]; /* made by a backup; "" until then */
     char *new_uuid;                        /* of a restored VM */
     uint64_t packs;                        /* memory set aside for its packs */
+    struct xv_disk_run *failed;            /* the disk whose failure stopped the others */
     int64_t started_ms, ended_ms;          /* xv_wall_ms */
     struct xv_disk_run *disks;
     size_t disk_count;

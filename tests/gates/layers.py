@@ -19,7 +19,9 @@ BELOW = {
     "coord": {"base", "net"},
     "sched": {"base"},
     "job": {"base", "net", "diff", "disk", "target", "repo", "xenapi", "coord", "sched"},
-    "api": {"base", "net", "diff", "disk", "target", "repo", "xenapi", "coord", "sched", "job"},
+    "agent": {"base", "target", "repo", "xenapi", "coord", "sched", "job"},
+    "api": {"base", "net", "diff", "disk", "target", "repo", "xenapi", "coord", "sched", "job",
+            "agent"},
 }
 
 # Third-party headers, each with the only files that may include it.
@@ -33,7 +35,7 @@ PLACES = {
     "zstd.h": ["lib/repo/*"],
     "xxhash.h": ["lib/repo/*", "lib/diff/*", "lib/job/*"],
     "jansson.h": ["lib/api/*", "lib/job/*", "lib/xenapi/*", "lib/repo/*", "lib/coord/*",
-                  "lib/target/*"],
+                  "lib/target/*", "lib/agent/*"],
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 

@@ -9,6 +9,7 @@ import ssl
 import struct
 import subprocess
 import threading
+import time
 import unittest
 
 from store_case import MIB, Handle, TemporaryStore, needs
@@ -134,6 +135,20 @@ class NbdTest(TemporaryStore):
         with open(self.file("copy"), "rb") as copy:
             self.assertEqual(copy.read(), self.store.read("disk", 0, 8 * MIB + 512))
         self.wait_until(lambda: not self.resolver.attached)
+
+    def test_rate_is_shared_by_all_connections(self):
+        server = self.serve()
+        server.faults.rate = 8 * MIB
+        clients = [self.client(server) for _ in range(2)]
+        for client in clients:
+            client.export("/disk?session_id=good")
+        begin = time.monotonic()
+        for client in clients:
+            client.request(0, 0, 2 * MIB)
+        for client in clients:
+            client.take(16 + 2 * MIB)
+        # A limit makes things late, never early.
+        self.assertGreaterEqual(time.monotonic() - begin, 4 / 8 - 0.01)
 
     @needs("nbdcopy")
     def test_nbdcopy_tls(self):

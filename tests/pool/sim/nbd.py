@@ -29,6 +29,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 
 NBD_MAGIC = b"NBDMAGIC"
 OPTION_MAGIC = b"IHAVEOPT"
@@ -81,6 +82,7 @@ class Faults:
     delay               seconds before each answer
     attach_delay        seconds before an export is attached
     error_after         answer with EIO and close after so many requests (-1: never)
+    rate                bytes a second of all connections together (0: no limit): the host's link
     """
 
     export: str = ""
@@ -91,6 +93,7 @@ class Faults:
     delay: float = 0.0
     attach_delay: float = 0.0
     error_after: int = -1
+    rate: float = 0.0
 
     def applies(self, exportname):
         """Whether an export is meant."""
@@ -220,6 +223,7 @@ class Connection:
             return self._error(cookie, errno.EPERM)
         if command != CMD_READ or offset % SECTOR or length % SECTOR:
             return self._error(cookie, errno.EINVAL)
+        self.server.pace(length)
         cut = self._inject(cookie)
         # Past the end the header still announces success; the data stops at the end of the disk.
         available = max(0, min(length, size - offset))
@@ -292,6 +296,7 @@ class NbdServer:
         self._lock = threading.Lock()
         self._connections = set()
         self._threads = set()
+        self._link_free = 0.0  # instant until which the link is taken; guarded by _lock
         self._detach = True
         self._local = threading.local()
         self._listener = socket.create_server((address, port), backlog=BACKLOG)
@@ -330,6 +335,17 @@ class NbdServer:
                 # Not SSLSocket's own shutdown, which would let its thread go on in the clear.
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+    def pace(self, length):
+        """Waits for the turn of so many bytes on the host's link, when that is limited."""
+        rate = self.faults.rate
+        if rate <= 0:
+            return
+        now = time.monotonic()
+        with self._lock:
+            self._link_free = max(self._link_free, now) + length / rate
+            wait = self._link_free - now
+        self.stopping.wait(wait)
 
     def active(self):
         """Number of connections being served."""

@@ -28,6 +28,7 @@ DEFAULTS = {
     "nbd": "python",             # python | nbdkit | qemu-nbd | off
     "nbd_connections": 16,       # per host, as the real daemon
     "nbd_port": 0,               # 0: any free one
+    "nbd_rate": 0.0,             # bytes a second of each host's own NBD server; 0: no limit
     "lock_wait": 5.0,            # seconds a call waits for a busy object (7200 on a real server)
     "base_copies": True,         # VHD-like SRs make hidden "base copy" nodes
     "chain_limit": 30,

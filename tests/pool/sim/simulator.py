@@ -124,7 +124,9 @@ class Simulator:
         member.nbd = NbdServer(member.address, member.nbd_port,
                                lambda m=member: hosts.tls_context(m),
                                bulk.NbdResolver(self.pool, member),
-                               self.pool.options["nbd_connections"]).start()
+                               self.pool.options["nbd_connections"])
+        member.nbd.faults.rate = self.pool.options["nbd_rate"]
+        member.nbd.start()
 
     def start(self):
         for member in self.pool.hosts.values():

@@ -97,24 +97,28 @@ class Running:
 
 
 class Deployment:
-    """Configuration of one pool and one repository; runs the tool with it."""
+    """Configuration of a pool, or more, and one repository; runs the tool with it."""
 
-    def __init__(self, folder, pool, proxies=PROXIES, **pool_members):
+    def __init__(self, folder, pool, proxies=PROXIES, name="pool", **pool_members):
         os.makedirs(folder)
         self.folder, self.pool = folder, pool
         self.repo = os.path.join(folder, "repo")
         self.secret("password", "password")
         self.secret("passphrase", PASSPHRASE)
-        workers = []
-        for name in proxies:
-            workers.append({"name": name, "vm_uuid": pool.uuid("VM", name)})
         self.config = {
             "state": "state.db",
-            "pools": [{"name": "pool", "urls": pool.urls, "username": "root",
-                       "password_file": "password", "fingerprints": pool.fingerprints,
-                       "proxies": workers, **pool_members}],
+            "pools": [],
             "repositories": [{"name": "repo", "url": "file://" + self.repo,
                               "passphrase_file": "passphrase", "kdf_log_n": 10}]}
+        self.add_pool(name, pool, proxies, **pool_members)
+
+    def add_pool(self, name, pool, proxies, **members):
+        """Adds a pool and proxies on VMs of it, given by name, to the configuration."""
+        self.config["pools"].append({
+            "name": name, "urls": pool.urls, "username": "root", "password_file": "password",
+            "fingerprints": pool.fingerprints,
+            "proxies": [{"name": proxy, "vm_uuid": pool.uuid("VM", proxy)} for proxy in proxies],
+            **members})
         self.write_config()
 
     def secret(self, name, text):

@@ -631,6 +631,8 @@ typedef struct xvsa_job xvsa_job;
 #define XVSA_JOB_PARTIAL   3 /**< some VMs failed; the report tells which */
 #define XVSA_JOB_FAILED    4 /**< nothing was done */
 #define XVSA_JOB_CANCELLED 5 /**< stopped on request; finished VMs are kept */
+#define XVSA_JOB_PARKED    6 /**< stopped at a checkpoint; goes on later */
+#define XVSA_JOB_SUSPENDED 7 /**< paused on request; goes on when resumed */
 
 #define XVSA_CANCEL_GRACEFUL 1 /**< finish the VMs under way, begin no other */
 #define XVSA_CANCEL_NOW      2 /**< stop at once and clean up */

@@ -12,6 +12,9 @@
 /* The units of a disk: consecutive slices of what is to be read, cut at multiples of the chunk size so that each
  * has about unit_bytes of it. Everybody cuts the same map the same way (xv_units_*). */
 struct xv_board_disk {
+    const char
+        *work_id; /* whose map and progress: not always the task's, which is void when the pool lost
+                            the snapshot of an earlier attempt */
     const char *key; /* VDI's uuid: disk of the map (repo/work.h) */
     const char *device;
     const char *sr_uuid;
@@ -44,23 +47,36 @@ struct xv_share_ops {
     int (*wait)(void *user, int64_t timeout_ms, const struct xv_call *call, xvsa_error **error);
     /* Keeps facts (JSON object) for a successor; durable when it returns. FENCED when the task is another process's by now. */
     int (*note)(void *user, const char *facts, const struct xv_call *call, xvsa_error **error);
+    /* What others did on the disk, asked once all of it is done: JSON object {"movers": [{"proxy", "bytes", "units"}],
+     * "reasons": as xv_assist gave them}, which the caller frees. May be NULL: nobody else takes part. */
+    int (*account)(void *user, const char *key, char **ret, const struct xv_call *call,
+                   xvsa_error **error);
     /* False while this process must not touch the pool (its lease may be gone). Does not block. */
     bool (*may_touch_pool)(void *user);
 };
 
 struct xv_task {
-    const char *job_id;  /* of the whole job: in points, tags, events */
-    const char *tag;     /* what the VM's objects in the pool carry */
-    const char *work_id; /* 32 hex digits */
-    const char *facts;   /* of earlier attempts, as given to note; NULL: none */
-    uint32_t attempt;    /* from 1 */
-    uint64_t token;      /* of the repository session */
-    const char *proxy;   /* name of the proxy that this process is: moves what it moves itself */
+    const char *job_id;    /* of the whole job: in points, tags, events */
+    const char *tag;       /* what the VM's objects in the pool carry */
+    const char *work_id;   /* 32 hex digits */
+    const char *facts;     /* of earlier attempts, as given to note; NULL: none */
+    const char *earlier;   /* who owned it before, for the report; NULL: nobody */
+    uint32_t attempt;      /* from 1 */
+    uint64_t token;        /* of the repository session */
+    uint64_t unit_bytes;   /* about the size of a unit; 0: chosen by the size of the disk */
+    int64_t checkpoint_ms; /* between checkpoints; 0: 5 s */
+    const char *proxy;     /* name of the proxy that this process is: moves what it moves itself */
     const struct xv_share_ops *ops;
     void *user; /* must outlive the job */
 };
 
-/* Starts a plan of exactly one VM as a task. Intents are not written to the state of this process: the objects
+/* What is in task is copied, user is borrowed.
+ *
+ * How it ends: SUCCEEDED; FAILED with FENCED when another attempt has taken over (nothing is touched in the pool
+ * then); FAILED with a retryable error, after which snapshot and progress are left like those of a parked task; FAILED with
+ * another one or CANCELLED, cleaned up; PARKED.
+ *
+ * Starts a plan of exactly one VM as a task. Intents are not written to the state of this process: the objects
  * belong to the site's job (by tag), whose coordinator cleans. */
 int xv_job_start_task(struct xv_plan *plan, const struct xv_task *task, struct xv_job **ret,
                       xvsa_error **error) XV_MUST_CHECK;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The coordination store: keys with revisions, transactions, leases, and a watch that wakes. The semantics
- * are etcd's, over etcd (many machines) or one SQLite file (one machine, any number of processes; or
- * one process in memory). What is in it may be lost without losing stored data. Thread-safe.
+ * The coordination store: keys with revisions, transactions, leases, and a watch that wakes. The
+ * semantics are etcd's, over etcd (many machines) or one SQLite file (one machine, any number of
+ * processes; or one process in memory). What is in it may be lost without losing stored data.
+ * Thread-safe. Without a deadline a call gives up after 60 seconds.
  */
 #ifndef XV_COORD_KV_H
 #define XV_COORD_KV_H
@@ -17,21 +18,36 @@
 struct xv_kv;
 
 struct xv_kv_options {
-    const struct xv_env *env;
-    const char
-        *url; /* "sqlite:/path", "sqlite:" (in memory), "etcd:https://a:2379,https://b:2379" */
+    const struct xv_env *env; /* borrowed; outlives the store; may be NULL */
+    /* "sqlite:/path", "sqlite:" (in memory), "etcd:https://a:2379,https://b:2379" */
+    const char *url;
     const char *prefix; /* put before every key, "/xvsa/1/<site>/"; callers never see it */
-    /* etcd; NULL where not needed */
+    /* Of etcd; NULL where not needed. Copied; the password is wiped at the end. */
     const char *username;
     const char *password;
-    const char *ca_file;
-    const char *certificate_file;
+    const char *ca_file;          /* PEM; NULL: the system's CAs */
+    const char *certificate_file; /* PEM, of the client */
     const char *key_file;
+    bool allow_plain; /* http:// to other hosts than this one, with everything readable on the way */
 };
 
+/* Longest key and value, in bytes; and of all keys and values of one transaction. */
+#define XV_KV_KEY_MAX   1024
+#define XV_KV_VALUE_MAX (1u << 20)
+#define XV_KV_BYTES_MAX (5u << 18)
+
+/* Checks that the store answers. INVALID, FORMAT (a file of a newer version), BUSY (a file that a
+ * process of an older version has open), AUTH, TLS, NETWORK, TIMEOUT... */
 int xv_kv_open(const struct xv_kv_options *options, const struct xv_call *call, struct xv_kv **ret,
                xvsa_error **error) XV_MUST_CHECK;
+/* No call may be under way and no watch open. Leases that were granted through a file's handle end. */
 void xv_kv_close(struct xv_kv *kv);
+
+/* True for a file or memory: a lease then ends at once when the process that took it dies, however
+ * long its time, and XV_KV_TTL_PROCESS may be used. */
+bool xv_kv_is_local(const struct xv_kv *kv);
+/* True when the store goes with the process. */
+bool xv_kv_is_volatile(const struct xv_kv *kv);
 
 struct xv_kv_pair {
     char *key;
@@ -57,13 +73,15 @@ int xv_kv_get(struct xv_kv *kv, const char *key, const struct xv_call *call, str
               xvsa_error **error) XV_MUST_CHECK;
 void xv_kv_list_free(struct xv_kv_list *list);
 
-enum xv_kv_field { XV_KV_CREATE_REVISION, XV_KV_MOD_REVISION };
+enum xv_kv_field { XV_KV_CREATE_REVISION, XV_KV_MOD_REVISION, XV_KV_VALUE };
 
-/* True when the field of the key equals revision; 0 means that the key is absent. */
+/* True when the field of the key equals revision, where 0 means that the key is absent; and, when
+ * value is not NULL, the key is there with this value. */
 struct xv_kv_compare {
     const char *key;
     enum xv_kv_field field;
-    int64_t revision;
+    int64_t revision;  /* not for XV_KV_VALUE */
+    const char *value; /* may be NULL; required for XV_KV_VALUE */
 };
 
 enum xv_kv_verb { XV_KV_PUT, XV_KV_DELETE, XV_KV_DELETE_PREFIX };
@@ -78,17 +96,24 @@ struct xv_kv_op {
 /* At most this many compares and operations each. */
 #define XV_KV_TXN_MAX 100
 
-/* All operations when all compares hold, else none: *ret_succeeded. *ret_revision (may be NULL): of the store after
- * it. An outcome that was lost on the way is found out by a nonce, so that UNKNOWN_OUTCOME comes only
- * when the store stays out of reach. NOT_FOUND: a lease that a put names is gone. SPACE: the store is full. */
+/* All operations when all compares hold, else none: *ret_succeeded. *ret_revision (may be NULL): of
+ * the store after it, which is the mod_revision of what it put. No two operations may touch one key.
+ * Keys that begin with "n/" belong to the store. An outcome that was lost on the way is found out by
+ * a nonce, so that UNKNOWN_OUTCOME comes only when the store stays out of reach. NOT_FOUND: a lease
+ * that a put names is gone. SPACE: the store is full. */
 int xv_kv_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t compare_count,
               const struct xv_kv_op *ops, size_t op_count, const struct xv_call *call,
               bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error) XV_MUST_CHECK;
 
 /* Leases: keys put with one go when it ends. A hint of life, never a proof of ownership. */
+
+/* A time to live that ends with the process or the handle alone; for local stores. */
+#define XV_KV_TTL_PROCESS 0
+
+/* At least 1000 ms; etcd rounds up to seconds and has a minimum of its own. */
 int xv_kv_lease_grant(struct xv_kv *kv, int64_t ttl_ms, const struct xv_call *call, int64_t *ret,
                       xvsa_error **error) XV_MUST_CHECK;
-/* *ret_ttl_ms: 0 when it is gone. */
+/* *ret_ttl_ms: 0 when it is gone. Each try waits 2 s at most, so that another endpoint gets its turn. */
 int xv_kv_lease_renew(struct xv_kv *kv, int64_t lease, const struct xv_call *call,
                       int64_t *ret_ttl_ms, xvsa_error **error) XV_MUST_CHECK;
 int xv_kv_lease_revoke(struct xv_kv *kv, int64_t lease, const struct xv_call *call,
@@ -100,8 +125,9 @@ struct xv_kv_watch;
 
 int xv_kv_watch_open(struct xv_kv *kv, const char *prefix, struct xv_kv_watch **ret,
                      xvsa_error **error) XV_MUST_CHECK;
-/* Waits up to timeout_ms; *ret_changed tells whether something may have changed since the last wait that
- * said so (or the opening). Fails with CANCELLED only. */
+/* Waits up to timeout_ms; *ret_changed tells whether something may have changed since the last wait
+ * that said so (or the opening). One thread at a time. Fails with CANCELLED, with AUTH or DENIED when
+ * the store refuses, with MEMORY; a store out of reach is silence. */
 int xv_kv_watch_wait(struct xv_kv_watch *watch, int64_t timeout_ms, const struct xv_call *call,
                      bool *ret_changed, xvsa_error **error) XV_MUST_CHECK;
 void xv_kv_watch_close(struct xv_kv_watch *watch);

@@ -55,8 +55,9 @@ static int fill_board(struct xv_plan *plan, struct board *board, xvsa_error **er
         for (size_t j = 0; j < vm->disk_count; j++) {
             const struct xv_plan_disk *disk = &vm->disks[j];
             if (!disk->skipped)
-                *next++ = (struct xv_sched_disk){sr_index(plan, disk->sr),
-                                                 expected_bytes(plan, disk), XV_SCHED_NONE};
+                *next++ = (struct xv_sched_disk){.sr = sr_index(plan, disk->sr),
+                                                 .bytes = expected_bytes(plan, disk),
+                                                 .proxy = XV_SCHED_NONE};
         }
         entry->disk_count = (size_t)(next - entry->disks);
         int rc = read_history(plan, vm, entry, error);

@@ -167,10 +167,15 @@ int xv_site_make(const struct xv_inventory *inventory, struct xv_proxy *const *p
         struct xv_reasons ignored = {0};
         const struct xv_host *host = xv_proxy_host(proxies[i], inventory, &ignored);
         xv_reasons_free(&ignored);
-        workers[i] =
-            (struct xv_sched_proxy){host_index(inventory, host), proxies[i]->max_disks, 0, 0};
+        workers[i] = (struct xv_sched_proxy){.host = host_index(inventory, host),
+                                             .capacity = proxies[i]->max_disks,
+                                             .key = proxies[i]->name};
     }
-    *ret = (struct xv_sched_site){hosts, srs, attached, workers, count};
+    *ret = (struct xv_sched_site){.host_count = hosts,
+                                  .sr_count = srs,
+                                  .attached = attached,
+                                  .proxies = workers,
+                                  .proxy_count = count};
     return 0;
 }
 

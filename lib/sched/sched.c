@@ -10,9 +10,72 @@ static bool host_has(const struct xv_sched_site *site, size_t host, size_t sr)
            site->attached[host * site->sr_count + sr];
 }
 
+const char *xv_tier_name(enum xv_tier tier)
+{
+    static const char *const names[] = {"none", "network", "sr", "host"};
+    return names[tier];
+}
+
+const char *xv_transport_name(uint32_t transport)
+{
+    switch (transport) {
+    case XV_TRANSPORT_HOTADD:
+        return "hotadd";
+    case XV_TRANSPORT_NBD:
+        return "nbd";
+    case XV_TRANSPORT_HTTP:
+        return "http";
+    default:
+        return "none";
+    }
+}
+
+uint32_t xv_sched_best_transport(uint32_t mask)
+{
+    return mask & (~mask + 1);
+}
+
+static bool any_host_has(const struct xv_sched_site *site, size_t sr)
+{
+    for (size_t host = 0; host < site->host_count; host++) {
+        if (host_has(site, host, sr))
+            return true;
+    }
+    return false;
+}
+
+enum xv_tier xv_sched_tier(const struct xv_sched_site *site, size_t proxy, size_t sr,
+                           size_t vm_host)
+{
+    if (proxy >= site->proxy_count || site->proxies[proxy].lost)
+        return XV_TIER_NONE;
+    const struct xv_sched_proxy *it = &site->proxies[proxy];
+    if (host_has(site, it->host, sr))
+        return vm_host != XV_SCHED_NONE && it->host == vm_host ? XV_TIER_HOST : XV_TIER_SR;
+    if (site->network && it->network && any_host_has(site, sr))
+        return XV_TIER_NETWORK;
+    return XV_TIER_NONE;
+}
+
+uint32_t xv_sched_transports(const struct xv_sched_site *site, size_t proxy, size_t sr)
+{
+    static const uint32_t allowed[] = {
+        [XV_TIER_NONE] = 0,
+        [XV_TIER_NETWORK] = XV_TRANSPORT_NBD | XV_TRANSPORT_HTTP,
+        [XV_TIER_SR] = XV_TRANSPORT_ALL,
+        [XV_TIER_HOST] = XV_TRANSPORT_ALL,
+    };
+    enum xv_tier tier = xv_sched_tier(site, proxy, sr, XV_SCHED_NONE);
+    if (tier == XV_TIER_NONE)
+        return 0;
+    uint32_t own = site->proxies[proxy].transports;
+    return allowed[tier] & (own == 0 ? XV_TRANSPORT_ALL : own) &
+           (site->transports == 0 ? XV_TRANSPORT_ALL : site->transports);
+}
+
 bool xv_sched_eligible(const struct xv_sched_site *site, size_t proxy, size_t sr)
 {
-    return proxy < site->proxy_count && host_has(site, site->proxies[proxy].host, sr);
+    return xv_sched_transports(site, proxy, sr) != 0;
 }
 
 static size_t eligible_for(const struct xv_sched_site *site, size_t sr)

@@ -274,7 +274,12 @@ static void place(const bool *attached, struct xv_sched_proxy *proxies, size_t c
 {
     struct xv_plan_vm *vm = calloc(1, sizeof *vm);
     xvsa_error *error = NULL;
-    *plan = make_plan((struct xv_sched_site){2, 1, attached, proxies, count}, vm);
+    *plan = make_plan((struct xv_sched_site){.host_count = 2,
+                                             .sr_count = 1,
+                                             .attached = attached,
+                                             .proxies = proxies,
+                                             .proxy_count = count},
+                      vm);
     ck_ok(xv_plan_place(plan, &error), error);
 }
 
@@ -289,7 +294,7 @@ static void free_plan(struct xv_plan *plan)
 START_TEST(a_disk_goes_to_a_proxy_that_reaches_it)
 {
     const bool attached[] = {false, true};
-    struct xv_sched_proxy proxies[] = {{0, 4, 0, 0}, {1, 4, 0, 0}};
+    struct xv_sched_proxy proxies[] = {{.host = 0, .capacity = 4}, {.host = 1, .capacity = 4}};
     struct xv_plan plan;
     place(attached, proxies, 2, &plan);
     ck_assert_ptr_null(plan.vms[0].refusal);
@@ -301,7 +306,7 @@ END_TEST
 START_TEST(nobody_reaches_it)
 {
     const bool attached[] = {false, true};
-    struct xv_sched_proxy proxies[] = {{0, 4, 0, 0}};
+    struct xv_sched_proxy proxies[] = {{.host = 0, .capacity = 4}};
     struct xv_plan plan;
     place(attached, proxies, 1, &plan);
     ck_assert_int_eq(xvsa_error_code(plan.vms[0].refusal), XVSA_ERR_REFUSED);

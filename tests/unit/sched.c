@@ -46,7 +46,8 @@ static void make_world(struct world *world, uint64_t seed)
     for (size_t i = 0; i < VMS; i++) {
         snprintf(world->keys[i], sizeof world->keys[i], "vm%zu", i);
         for (size_t j = 0; j < DISKS; j++)
-            world->disks[i][j] = (struct xv_sched_disk){(size_t)draw(SRS), draw(1000), 0};
+            world->disks[i][j] =
+                (struct xv_sched_disk){.sr = (size_t)draw(SRS), .bytes = draw(1000)};
         world->vms[i] = (struct xv_sched_vm){
             .host = draw(4) == 0 ? XV_SCHED_NONE : (size_t)draw(HOSTS),
             .is_protected = draw(2) == 0,
@@ -56,8 +57,11 @@ static void make_world(struct world *world, uint64_t seed)
             .key = world->keys[i],
         };
     }
-    world->site = (struct xv_sched_site){HOSTS, SRS, world->attached, world->proxies,
-                                         1 + (size_t)draw(PROXIES)};
+    world->site = (struct xv_sched_site){.host_count = HOSTS,
+                                         .sr_count = SRS,
+                                         .attached = world->attached,
+                                         .proxies = world->proxies,
+                                         .proxy_count = 1 + (size_t)draw(PROXIES)};
 }
 
 START_TEST(never_outside_reach)
@@ -157,10 +161,11 @@ END_TEST
 START_TEST(own_host_wins_a_tie)
 {
     bool attached[] = {true, true};
-    struct xv_sched_proxy proxies[] = {{0, 4, 0, 0}, {1, 4, 0, 0}};
-    struct xv_sched_site site = {2, 1, attached, proxies, 2};
-    struct xv_sched_disk disk = {0, 100, 0};
-    struct xv_sched_vm vm = {1, false, false, &disk, 1, "a"};
+    struct xv_sched_proxy proxies[] = {{.host = 0, .capacity = 4}, {.host = 1, .capacity = 4}};
+    struct xv_sched_site site = {
+        .host_count = 2, .sr_count = 1, .attached = attached, .proxies = proxies, .proxy_count = 2};
+    struct xv_sched_disk disk = {.sr = 0, .bytes = 100};
+    struct xv_sched_vm vm = {.host = 1, .disks = &disk, .disk_count = 1, .key = "a"};
     ck_assert(xv_sched_assign(&site, &vm));
     ck_assert_uint_eq(disk.proxy, 1);
     vm.host = XV_SCHED_NONE;
@@ -173,10 +178,11 @@ START_TEST(helping_hosts_reach_what_is_missing)
 {
     /* SR 0 on hosts 0 and 1, SR 1 on host 2 only; the proxy sits on host 0. */
     bool attached[] = {true, false, true, false, false, true};
-    struct xv_sched_proxy proxies[] = {{0, 4, 0, 0}};
-    struct xv_sched_site site = {3, 2, attached, proxies, 1};
-    struct xv_sched_disk disks[] = {{0, 1, 0}, {1, 1, 0}};
-    struct xv_sched_vm vm = {0, false, false, disks, 2, "a"};
+    struct xv_sched_proxy proxies[] = {{.host = 0, .capacity = 4}};
+    struct xv_sched_site site = {
+        .host_count = 3, .sr_count = 2, .attached = attached, .proxies = proxies, .proxy_count = 1};
+    struct xv_sched_disk disks[] = {{.sr = 0, .bytes = 1}, {.sr = 1, .bytes = 1}};
+    struct xv_sched_vm vm = {.host = 0, .disks = disks, .disk_count = 2, .key = "a"};
     bool helps[3];
     ck_assert(!xv_sched_assign(&site, &vm));
     ck_assert_uint_eq(xv_sched_helping_hosts(&site, &vm, helps), 1);

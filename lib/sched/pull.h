@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * What a proxy with a free place does next: pure functions over the tasks that wait and the disks that are
+ * being moved ("boards", b/ and c/ and d/ of the coordination store).
+ */
+#ifndef XV_SCHED_PULL_H
+#define XV_SCHED_PULL_H
+
+#include "sched/admission.h"
+
+#define XV_UNIT_BYTES_MIN  (UINT64_C(32) << 20)
+#define XV_UNIT_BYTES_MAX  (UINT64_C(1) << 30)
+#define XV_UNIT_BYTES_STEP (UINT64_C(8) << 20)
+
+/* Size of the units of a disk with bytes to be read that proxies proxies may work on, each on places disks at
+ * once: so many that what remains when the first one is idle is at most 1/32 of everybody's part;
+ * within the bounds above and a multiple of the step. */
+uint64_t xv_sched_unit_bytes(uint64_t bytes, size_t proxies, uint32_t places);
+
+/* A disk that is being moved. */
+struct xv_board {
+    const char *key; /* breaks ties */
+    size_t sr;
+    size_t vm_host;      /* XV_SCHED_NONE: halted */
+    size_t owner;        /* proxy that owns the task */
+    int32_t priority;    /* of the job; higher first */
+    uint64_t submitted;  /* order of the jobs; lower first */
+    uint32_t units_free; /* claimed by nobody, not done */
+    uint64_t bytes_left; /* not done, claimed ones included */
+    uint32_t movers;     /* units being moved now, by anybody */
+    uint32_t own_movers; /* of these by the proxy that asks */
+};
+
+/* A VM whose task has not begun, or was parked or lost. */
+struct xv_waiting {
+    const struct xv_sched_vm
+        *vm;     /* its owner: whom the assignment gave it; XV_SCHED_NONE: nobody */
+    size_t rank; /* in the order of work, see xv_sched_order */
+    int32_t priority;
+    uint64_t submitted;
+};
+
+/* What runs, for all hosts, SRs and proxies of the site; a NULL array counts as zeros. */
+struct xv_load {
+    const uint32_t *host_connections; /* [host] */
+    const uint32_t *sr_transfers;     /* [sr] */
+    const uint32_t *proxy_disks;      /* [proxy] */
+};
+
+/* The board that the proxy should claim a unit of, or XV_SCHED_NONE: of those with free units that it
+ * reaches and that admission lets it begin, by: priority, nearness (over the network last), its own VMs, then
+ * which would be done last (bytes_left / movers), submission, key. */
+size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
+                           const struct xv_board *boards, size_t count,
+                           const struct xv_limits *limits, const struct xv_load *load);
+
+/* The waiting task that the proxy should own next, or XV_SCHED_NONE: of those whose disks it reaches (all
+ * of them, or, when nobody that lives does, at least one), by: priority, given to it by the assignment, given
+ * to nobody that lives, given to the proxy that has the most waiting bytes for its capacity; then submission,
+ * rank, key. */
+size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
+                          const struct xv_waiting *tasks, size_t count);
+
+enum xv_next_kind { XV_NEXT_NOTHING, XV_NEXT_BOARD, XV_NEXT_TASK };
+struct xv_next {
+    enum xv_next_kind kind;
+    size_t index;
+};
+/* Both at once: a unit of its own tasks, else a waiting task, else a unit of somebody else's. A lower priority's
+ * task never begins before a higher one's unit. may_begin: the proxy and the job may own one task more. */
+struct xv_next xv_sched_next(const struct xv_sched_site *site, size_t proxy,
+                             const struct xv_board *boards, size_t board_count,
+                             const struct xv_waiting *tasks, size_t task_count, bool may_begin,
+                             const struct xv_limits *limits, const struct xv_load *load);
+
+#endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "disk/disk.h"
+#include "disk/file.h"
 
 #include <string.h>
 
@@ -35,13 +35,18 @@ int xv_disk_allocated(struct xv_disk *disk, struct xv_extents *ret, const struct
     return disk->ops->allocated(disk, ret, call, error);
 }
 
-/* A block could not be taken: because the call ended, or because the consumer stopped the queue. */
-static int fail_taking(const struct xv_call *call, xvsa_error **error)
+int xv_disk_fail_taking(const struct xv_call *call, xvsa_error **error)
 {
     int rc = xv_call_check(call, COMPONENT, "waiting for a free block", error);
     if (rc != 0)
         return rc;
     return xv_fail(error, XVSA_ERR_CANCELLED, COMPONENT, "the consumer of the blocks stopped");
+}
+
+uint64_t xv_disk_piece_end(uint64_t offset, uint64_t end, uint32_t capacity)
+{
+    uint64_t stop = offset - offset % capacity + capacity;
+    return stop > end || stop < offset ? end : stop;
 }
 
 static int read_block(struct xv_disk *disk, uint64_t offset, uint64_t end,
@@ -50,11 +55,8 @@ static int read_block(struct xv_disk *disk, uint64_t offset, uint64_t end,
 {
     struct xv_block *block = xv_block_queue_take(queue, call);
     if (block == NULL)
-        return fail_taking(call, error);
-    /* Blocks end at multiples of their capacity, so that one chunk never lies in two of them. */
-    uint64_t stop = offset - offset % block->capacity + block->capacity;
-    if (stop > end || stop < offset)
-        stop = end;
+        return xv_disk_fail_taking(call, error);
+    uint64_t stop = xv_disk_piece_end(offset, end, block->capacity);
     block->offset = offset;
     block->length = (uint32_t)(stop - offset);
     block->owner = owner;

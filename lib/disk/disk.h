@@ -62,7 +62,7 @@ uint32_t xv_block_queue_capacity(const struct xv_block_queue *queue);
 struct xv_disk;
 
 struct xv_disk_ops {
-    const char *transport; /* "nbd", "http", "file", "point" */
+    const char *transport; /* "hotadd", "nbd", "http", "file", "point" */
     /* All of [offset, offset + length) or an error. */
     int (*read)(struct xv_disk *disk, uint64_t offset, void *data, size_t length,
                 const struct xv_call *call, xvsa_error **error);
@@ -96,8 +96,24 @@ int xv_disk_stream(struct xv_disk *disk, const struct xv_extents *ranges,
 /* disk may be NULL. */
 void xv_disk_close(struct xv_disk *disk);
 
-/* A file or block device, read only. */
-int xv_file_disk_open(const char *path, struct xv_disk **ret, xvsa_error **error) XV_MUST_CHECK;
+struct xv_file_options {
+    const char *name;   /* for messages: the VDI's uuid; NULL: the path alone */
+    uint64_t size;      /* expected size of the disk; 0: what it has */
+    uint32_t in_flight; /* requests of a stream or of xv_file_disk_write under way; 0: 4 */
+    bool direct;        /* past the page cache, where device and alignment allow it */
+    bool exclusive; /* BUSY when this machine has the block device mounted or claimed otherwise */
+    bool writable;  /* for xv_file_disk_write; else it is opened read-only */
+};
+
+/* A file or block device. options may be NULL. STATE when its size is not the expected one. */
+int xv_file_disk_open(const char *path, const struct xv_file_options *options, struct xv_disk **ret,
+                      xvsa_error **error) XV_MUST_CHECK;
+
+/* Writes the blocks of a queue at their offsets until it is closed and empty, then flushes them to the
+ * medium. A queue that is stopped ends it with CANCELLED; after a failure the blocks that are left in it
+ * are the caller's. The disk must be a writable one of xv_file_disk_open. */
+int xv_file_disk_write(struct xv_disk *disk, struct xv_block_queue *queue,
+                       const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
 /* One place where an NBD server offers the disk, as in vdi_nbd_server_info. With a certificate the
  * server must do TLS and own exactly that certificate; names, dates and issuer do not matter. */

@@ -165,7 +165,7 @@ static struct xv_disk *open_source(const struct settings *settings)
         return open_server(settings);
     int rc = strncmp(settings->source, "nbd", 3) == 0
                  ? xv_nbd_disk_open_uri(settings->source, &settings->nbd, NULL, &disk, &error)
-                 : xv_file_disk_open(settings->source, &disk, &error);
+                 : xv_file_disk_open(settings->source, NULL, &disk, &error);
     if (rc != 0)
         die("cannot open the disk", error);
     return disk;

@@ -114,7 +114,7 @@ static struct xv_point *store_file(struct xv_repo *repo, const char *path, unsig
     pthread_t workers[64];
     int64_t began = xv_clock_ms();
     double cpu = cpu_seconds();
-    check(xv_file_disk_open(path, &store.file, &error), error);
+    check(xv_file_disk_open(path, NULL, &store.file, &error), error);
     xv_extents_init(&store.ranges);
     check(xv_disk_allocated(store.file, &store.ranges, NULL, &error), error);
     check(xv_session_begin(repo, &options, NULL, &store.session, &error), error);

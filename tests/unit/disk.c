@@ -224,7 +224,7 @@ static struct xv_disk *open_file(struct scratch *file)
 {
     struct xv_disk *disk = NULL;
     xvsa_error *error = NULL;
-    ck_ok(xv_file_disk_open(file->path, &disk, &error), error);
+    ck_ok(xv_file_disk_open(file->path, NULL, &disk, &error), error);
     return disk;
 }
 
@@ -259,11 +259,11 @@ START_TEST(only_files_and_devices_are_opened)
     char fifo[64];
     snprintf(fifo, sizeof fifo, "%s/fifo", folder);
     ck_assert_int_eq(mkfifo(fifo, 0600), 0);
-    ck_fails(xv_file_disk_open(folder, &disk, &error), XVSA_ERR_INVALID, error);
-    ck_fails(xv_file_disk_open(fifo, &disk, &error), XVSA_ERR_INVALID, error);
-    ck_fails(xv_file_disk_open("", &disk, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_file_disk_open(folder, NULL, &disk, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_file_disk_open(fifo, NULL, &disk, &error), XVSA_ERR_INVALID, error);
+    ck_fails(xv_file_disk_open("", NULL, &disk, &error), XVSA_ERR_INVALID, error);
     unlink(fifo);
-    ck_fails(xv_file_disk_open(fifo, &disk, &error), XVSA_ERR_NOT_FOUND, error);
+    ck_fails(xv_file_disk_open(fifo, NULL, &disk, &error), XVSA_ERR_NOT_FOUND, error);
     rmdir(folder);
 }
 END_TEST
@@ -312,7 +312,25 @@ static void collect(struct xv_block_queue *queue, uint8_t *image, uint8_t *seen,
     }
 }
 
-START_TEST(default_stream_reads_each_byte_once)
+/* A disk that only reads: its stream is the default one. */
+struct plain {
+    struct xv_disk disk;
+    struct xv_disk *file;
+};
+
+static int read_plain(struct xv_disk *disk, uint64_t offset, void *data, size_t length,
+                      const struct xv_call *call, xvsa_error **error)
+{
+    return xv_disk_read(((struct plain *)disk)->file, offset, data, length, call, error);
+}
+
+static const struct xv_disk_ops plain_ops = {.transport = "plain", .read = read_plain};
+
+static const struct xv_file_options stream_options[] = {
+    {.in_flight = 1}, {.in_flight = 5}, {.in_flight = 3, .direct = true}};
+
+/* The default stream, then those of file disks. */
+START_TEST(stream_reads_each_byte_once)
 {
     static uint8_t content[5 * MIB + 512], image[sizeof content], seen[sizeof content];
     struct scratch file;
@@ -322,13 +340,17 @@ START_TEST(default_stream_reads_each_byte_once)
         content[i] = (uint8_t)(i * 31 + (i >> 12));
     make_file(&file, sizeof content);
     write_at(&file, content, sizeof content, 0);
-    struct xv_disk *disk = open_file(&file);
+    struct xv_disk *disk = NULL;
+    ck_ok(xv_file_disk_open(file.path, _i == 0 ? NULL : &stream_options[_i - 1], &disk, &error),
+          error);
+    struct plain plain = {{&plain_ops, disk->size}, disk};
     xv_extents_init(&ranges);
     ck_ok(xv_extents_add(&ranges, BLOCK, BLOCK, &error), error);
     ck_ok(xv_extents_add(&ranges, MIB - BLOCK, 2 * MIB, &error), error);
     ck_ok(xv_extents_add(&ranges, 4 * MIB, MIB + 512, &error), error);
     struct xv_block_queue *queue = new_queue(16, MIB);
-    ck_ok(xv_disk_stream(disk, &ranges, queue, &ranges, NULL, &error), error);
+    ck_ok(xv_disk_stream(_i == 0 ? &plain.disk : disk, &ranges, queue, &ranges, NULL, &error),
+          error);
     collect(queue, image, seen, &ranges, disk);
     for (size_t i = 0; i < sizeof content; i++) {
         bool wanted = (i >= BLOCK && i < 2 * BLOCK) || (i >= MIB - BLOCK && i < 3 * MIB - BLOCK) ||
@@ -366,6 +388,105 @@ START_TEST(stream_ends_with_the_call_or_the_queue)
 }
 END_TEST
 
+START_TEST(failing_reader_stops_its_team)
+{
+    struct scratch file;
+    struct xv_extents ranges;
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    make_file(&file, 16 * MIB);
+    ck_ok(xv_file_disk_open(file.path, &stream_options[1], &disk, &error), error);
+    ck_assert_int_eq(ftruncate(file.fd, MIB), 0);
+    xv_extents_init(&ranges);
+    ck_ok(xv_extents_add(&ranges, 0, 16 * MIB, &error), error);
+    struct xv_block_queue *queue = new_queue(20, MIB);
+    ck_assert_int_eq(xv_disk_stream(disk, &ranges, queue, NULL, NULL, &error), XVSA_ERR_IO);
+    ck_assert_ptr_nonnull(strstr(xvsa_error_message(error), file.path));
+    xvsa_error_unref(error);
+    xv_block_queue_free(queue);
+    xv_extents_free(&ranges);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+static void push_bytes(struct xv_block_queue *queue, uint64_t offset, uint32_t length, int byte)
+{
+    struct xv_block *block = xv_block_queue_take(queue, NULL);
+    block->offset = offset;
+    block->length = length;
+    memset(block->data, byte, length);
+    xv_block_queue_push(queue, block);
+}
+
+START_TEST(blocks_are_written)
+{
+    static uint8_t image[4 * MIB];
+    const struct xv_file_options options = {
+        .name = "vdi-7", .writable = true, .direct = _i == 1, .size = 3 * MIB + 512};
+    struct scratch file;
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    make_file(&file, 3 * MIB + 512);
+    ck_ok(xv_file_disk_open(file.path, &options, &disk, &error), error);
+    struct xv_block_queue *queue = new_queue(8, MIB);
+    push_bytes(queue, 0, BLOCK, 1);
+    push_bytes(queue, 2 * MIB, MIB, 2);
+    push_bytes(queue, 3 * MIB, 512, 3);
+    xv_block_queue_close(queue);
+    ck_ok(xv_file_disk_write(disk, queue, NULL, &error), error);
+    ck_assert_int_eq(pread(file.fd, image, sizeof image, 0), 3 * MIB + 512);
+    for (size_t i = 0; i < 3 * MIB + 512; i++)
+        ck_assert_int_eq(image[i], i < BLOCK ? 1 : i < 2 * MIB ? 0 : i < 3 * MIB ? 2 : 3);
+    xv_block_queue_free(queue);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+START_TEST(writing_tells_its_end)
+{
+    const struct xv_file_options options = {.name = "vdi-7", .writable = true};
+    struct scratch file;
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    make_file(&file, MIB);
+    struct xv_disk *read_only = open_file(&file);
+    struct xv_block_queue *queue = new_queue(2, MIB);
+    ck_fails(xv_file_disk_write(read_only, queue, NULL, &error), XVSA_ERR_STATE, error);
+    xv_disk_close(read_only);
+    ck_ok(xv_file_disk_open(file.path, &options, &disk, &error), error);
+    const struct xv_call call = xv_call_within(NULL, 20);
+    ck_fails(xv_file_disk_write(disk, queue, &call, &error), XVSA_ERR_TIMEOUT, error);
+    xv_block_queue_free(queue);
+    queue = new_queue(2, MIB);
+    push_bytes(queue, MIB / 2, MIB, 1);
+    ck_assert_int_eq(xv_file_disk_write(disk, queue, NULL, &error), XVSA_ERR_INVALID);
+    ck_assert_ptr_nonnull(strstr(xvsa_error_message(error), "vdi-7"));
+    xv_error_clear(&error);
+    ck_assert(xv_block_queue_is_stopped(queue));
+    ck_fails(xv_file_disk_write(disk, queue, NULL, &error), XVSA_ERR_CANCELLED, error);
+    xv_block_queue_free(queue);
+    xv_disk_close(disk);
+    drop_file(&file);
+}
+END_TEST
+
+START_TEST(size_is_checked)
+{
+    const struct xv_file_options options = {.size = MIB, .exclusive = true, .direct = true};
+    struct scratch file;
+    struct xv_disk *disk = NULL;
+    xvsa_error *error = NULL;
+    make_file(&file, MIB);
+    ck_ok(xv_file_disk_open(file.path, &options, &disk, &error), error);
+    xv_disk_close(disk);
+    ck_assert_int_eq(ftruncate(file.fd, MIB + 512), 0);
+    ck_fails(xv_file_disk_open(file.path, &options, &disk, &error), XVSA_ERR_STATE, error);
+    drop_file(&file);
+}
+END_TEST
+
 static int read_nothing(struct xv_disk *disk, uint64_t offset, void *data, size_t length,
                         const struct xv_call *call, xvsa_error **error)
 {
@@ -397,7 +518,11 @@ static void fill(Suite *suite)
     tcase_add_test(tests, file_is_read_inside_its_bounds);
     tcase_add_test(tests, only_files_and_devices_are_opened);
     tcase_add_test(tests, holes_are_not_allocated);
-    tcase_add_test(tests, default_stream_reads_each_byte_once);
+    tcase_add_loop_test(tests, stream_reads_each_byte_once, 0, 4);
+    tcase_add_test(tests, failing_reader_stops_its_team);
+    tcase_add_loop_test(tests, blocks_are_written, 0, 2);
+    tcase_add_test(tests, writing_tells_its_end);
+    tcase_add_test(tests, size_is_checked);
     tcase_add_test(tests, stream_ends_with_the_call_or_the_queue);
     tcase_add_test(tests, missing_map_is_unsupported);
     suite_add_tcase(suite, tests);

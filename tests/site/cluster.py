@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A real etcd cluster: members that can be killed, frozen, cut off, or lose everything.
+
+On loopback, each member has two free ports; on a ``network.Network`` each runs in a node of its own
+and can be cut off from the others.
+"""
+
+import base64
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+START_TIMEOUT = 30.0
+CLIENT_PORT, PEER_PORT = 2379, 2380  # in a node of its own
+
+
+def why_not():
+    """Why there can be no cluster here, or None."""
+    return None if shutil.which("etcd") else "etcd is not installed"
+
+
+def free_ports(count):
+    """Ports that are free on loopback now, all different."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+class Member:
+    """One etcd process and its folder."""
+
+    def __init__(self, cluster, name, address, ports, node=None):
+        self.cluster, self.name, self.address, self.node = cluster, name, address, node
+        self.client_port, self.peer_port = ports
+        self.folder = os.path.join(cluster.folder, name)
+        self.process = None
+
+    @property
+    def url(self):
+        return "http://%s:%d" % (self.address, self.client_port)
+
+    @property
+    def peer_url(self):
+        return "http://%s:%d" % (self.address, self.peer_port)
+
+    def start(self):
+        """Starts the process; it joins as it was, or begins with nothing in an empty folder."""
+        argv = ["etcd", "--name", self.name, "--data-dir", self.folder,
+                "--listen-client-urls", self.url, "--advertise-client-urls", self.url,
+                "--listen-peer-urls", self.peer_url,
+                "--initial-advertise-peer-urls", self.peer_url,
+                "--initial-cluster", self.cluster.members_text(),
+                "--initial-cluster-token", self.cluster.token, "--logger", "zap",
+                "--log-outputs", self.folder + ".log", *self.cluster.options]
+        if self.node is not None:
+            argv = self.node.command(argv)
+        self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL,
+                                        stderr=subprocess.DEVNULL)
+
+    def kill(self):
+        """Ends the process at once, as a lost machine."""
+        self.thaw()
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self):
+        """Stops the process for a while; it knows nothing of it."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        """Ends freezing."""
+        self.process.send_signal(signal.SIGCONT)
+
+    def call(self, path, body, timeout=10.0, token=None):
+        """POSTs JSON from where the member is reached and returns the answer."""
+        headers = {"Content-Type": "application/json"}
+        if token:
+            headers["Authorization"] = token
+        if self.node is not None:
+            argv = ["curl", "-s", "-m", str(timeout), "-d", json.dumps(body), self.url + path]
+            done = subprocess.run(self.node.network.hub_command(argv), capture_output=True,
+                                  check=False)
+            if done.returncode != 0:
+                raise OSError("%s%s: curl ended with %d" % (self.url, path, done.returncode))
+            return json.loads(done.stdout)
+        request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
+            return json.load(answer)
+
+
+class Cluster:
+    """Members in ``folder``. ``options`` are further arguments of etcd. ``close`` ends all."""
+
+    def __init__(self, folder, count=3, net=None, options=()):
+        self.folder, self.options, self.members = folder, list(options), []
+        self.token = "xvsa-%d-%s" % (os.getpid(), os.path.basename(folder))
+        os.makedirs(folder, exist_ok=True)
+        ports = free_ports(2 * count) if net is None else []
+        for index in range(count):
+            name = "e%d" % (index + 1)
+            if net is None:
+                member = Member(self, name, "127.0.0.1", ports[2 * index:2 * index + 2])
+            else:
+                node = net.add(name)
+                member = Member(self, name, node.address, (CLIENT_PORT, PEER_PORT), node)
+            self.members.append(member)
+        for member in self.members:
+            member.start()
+        self.wait()
+
+    def members_text(self):
+        return ",".join("%s=%s" % (m.name, m.peer_url) for m in self.members)
+
+    def store(self, members=None):
+        """The URL of the store for those who use the cluster."""
+        return "etcd:" + ",".join(m.url for m in members or self.members)
+
+    def wait(self, members=None):
+        """Waits until each of the members knows a leader."""
+        deadline = time.monotonic() + START_TIMEOUT
+        for member in members or self.members:
+            while True:
+                try:
+                    if int(member.call("/v3/maintenance/status", {}, 2.0).get("leader", 0)):
+                        break
+                except (OSError, ValueError, urllib.error.URLError):
+                    pass
+                if time.monotonic() > deadline:
+                    raise AssertionError("etcd member %s does not come up" % member.name)
+                time.sleep(0.05)
+
+    def leader(self):
+        """The member that leads now."""
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            for member in self.members:
+                try:
+                    status = member.call("/v3/maintenance/status", {}, 2.0)
+                except (OSError, ValueError, urllib.error.URLError):
+                    continue
+                if status.get("leader") == status["header"]["member_id"]:
+                    return member
+            time.sleep(0.1)
+        raise AssertionError("the cluster has no leader")
+
+    def count_keys(self, prefix=""):
+        """How many keys begin with a prefix."""
+        first = prefix.encode() or b"\0"
+        last = first[:-1] + bytes([first[-1] + 1]) if prefix else b"\0"
+        body = {"key": base64.b64encode(first).decode(), "count_only": True,
+                "range_end": base64.b64encode(last).decode()}
+        return int(self.leader().call("/v3/kv/range", body).get("count", 0))
+
+    def wipe(self):
+        """Kills all members and starts them anew with nothing."""
+        for member in self.members:
+            member.kill()
+            shutil.rmtree(member.folder, ignore_errors=True)
+        for member in self.members:
+            member.start()
+        self.wait()
+
+    def compact(self):
+        """Throws away all history up to now."""
+        leader = self.leader()
+        revision = leader.call("/v3/maintenance/status", {})["header"]["revision"]
+        leader.call("/v3/kv/compaction", {"revision": revision, "physical": True})
+
+    def close(self):
+        for member in self.members:
+            if member.process is not None and member.process.poll() is None:
+                member.kill()

@@ -48,16 +48,17 @@ struct xv_load {
 };
 
 /* The board that the proxy should claim a unit of, or XV_SCHED_NONE: of those with free units that it
- * reaches and that admission lets it begin, by: priority, nearness (over the network last), its own VMs, then
- * which would be done last (bytes_left / movers), submission, key. */
+ * reaches and that admission lets it begin, by: priority, nearness (over the network last), its own VMs,
+ * fewest proxies that could move it, which would be done last (bytes_left / (movers + 1)), submission,
+ * key. */
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load);
 
-/* The waiting task that the proxy should own next, or XV_SCHED_NONE: of those whose disks it reaches (all
- * of them, or, when nobody that lives does, at least one), by: priority, given to it by the assignment, given
- * to nobody that lives, given to the proxy that has the most waiting bytes for its capacity; then submission,
- * rank, key. */
+/* The waiting task that the proxy should own next, or XV_SCHED_NONE: of those of which it reaches all
+ * disks (or at least one, when no proxy that lives reaches all), by: priority, given to it by the
+ * assignment, given to nobody that lives, given to the proxy that has the most to do for its capacity;
+ * then submission, rank, key. */
 size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
                           const struct xv_waiting *tasks, size_t count);
 
@@ -66,8 +67,10 @@ struct xv_next {
     enum xv_next_kind kind;
     size_t index;
 };
-/* Both at once: a unit of its own tasks, else a waiting task, else a unit of somebody else's. A lower priority's
- * task never begins before a higher one's unit. may_begin: the proxy and the job may own one task more. */
+/* Both at once. By priority; of one priority: a unit of an own disk that nobody moves, a waiting task of its
+ * own or of nobody, a unit of any own disk, a task of somebody else, a unit of somebody else's disk: so whole VMs
+ * are preferred while they outnumber the places, and the last disks are split among all. may_begin: the
+ * proxy and the job may own one task more. */
 struct xv_next xv_sched_next(const struct xv_sched_site *site, size_t proxy,
                              const struct xv_board *boards, size_t board_count,
                              const struct xv_waiting *tasks, size_t task_count, bool may_begin,

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "sched/pull.h"
+
+#include <string.h>
+
+/* Units for each place, so that the last ones weigh little. */
+#define UNITS_PER_PLACE 32u
+
+uint64_t xv_sched_unit_bytes(uint64_t bytes, size_t proxies, uint32_t places)
+{
+    uint64_t all = (uint64_t)(proxies == 0 ? 1 : proxies) * (places == 0 ? 1 : places);
+    uint64_t unit = bytes / UNITS_PER_PLACE / all;
+    if (unit < XV_UNIT_BYTES_MIN)
+        return XV_UNIT_BYTES_MIN;
+    if (unit > XV_UNIT_BYTES_MAX)
+        return XV_UNIT_BYTES_MAX;
+    return unit - unit % XV_UNIT_BYTES_STEP;
+}
+
+static int compare_keys(const char *a, const char *b)
+{
+    return strcmp(a == NULL ? "" : a, b == NULL ? "" : b);
+}
+
+static size_t eligible_for(const struct xv_sched_site *site, size_t sr)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < site->proxy_count; i++)
+        count += xv_sched_eligible(site, i, sr) ? 1 : 0;
+    return count;
+}
+
+static uint32_t used(const uint32_t *array, size_t index, size_t count)
+{
+    return array == NULL || index >= count ? 0 : array[index];
+}
+
+/* Host whose connections a transfer uses: the proxy's own, else the least busy one that has the SR. */
+static size_t serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
+                           const struct xv_load *load)
+{
+    if (xv_sched_tier(site, proxy, sr, XV_SCHED_NONE) != XV_TIER_NETWORK)
+        return site->proxies[proxy].host;
+    size_t best = XV_SCHED_NONE;
+    for (size_t i = 0; i < site->host_count; i++) {
+        if (site->attached[i * site->sr_count + sr] &&
+            (best == XV_SCHED_NONE || used(load->host_connections, i, site->host_count) <
+                                          used(load->host_connections, best, site->host_count)))
+            best = i;
+    }
+    return best;
+}
+
+static bool may_move(const struct xv_sched_site *site, size_t proxy, size_t sr,
+                     const struct xv_limits *limits, const struct xv_load *load)
+{
+    uint32_t transport = xv_sched_best_transport(xv_sched_transports(site, proxy, sr));
+    if (transport == 0)
+        return false;
+    size_t host = serving_host(site, proxy, sr, load);
+    struct xv_usage usage = {used(load->host_connections, host, site->host_count),
+                             used(load->proxy_disks, proxy, site->proxy_count),
+                             used(load->sr_transfers, sr, site->sr_count)};
+    struct xv_limits own = *limits;
+    if (site->sr_limits != NULL && site->sr_limits[sr] != 0 &&
+        (own.sr_transfers == 0 || site->sr_limits[sr] < own.sr_transfers))
+        own.sr_transfers = site->sr_limits[sr];
+    return xv_admit_transfer(&own, &usage, site->proxies[proxy].capacity, transport).verdict ==
+           XV_VERDICT_ADMIT;
+}
+
+static bool by_network(const struct xv_sched_site *site, size_t proxy, const struct xv_board *board)
+{
+    return xv_sched_tier(site, proxy, board->sr, XV_SCHED_NONE) == XV_TIER_NETWORK;
+}
+
+/* Negative: the proxy should take a before b. */
+static int compare_boards(const struct xv_sched_site *site, size_t proxy, const struct xv_board *a,
+                          const struct xv_board *b)
+{
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    bool far_a = by_network(site, proxy, a);
+    bool far_b = by_network(site, proxy, b);
+    if (far_a != far_b)
+        return far_a ? 1 : -1;
+    if ((a->owner == proxy) != (b->owner == proxy))
+        return a->owner == proxy ? -1 : 1;
+    size_t choices_a = eligible_for(site, a->sr);
+    size_t choices_b = a->sr == b->sr ? choices_a : eligible_for(site, b->sr);
+    if (choices_a != choices_b)
+        return choices_a < choices_b ? -1 : 1;
+    uint64_t left_a = a->bytes_left / ((uint64_t)a->movers + 1);
+    uint64_t left_b = b->bytes_left / ((uint64_t)b->movers + 1);
+    if (left_a != left_b)
+        return left_a > left_b ? -1 : 1;
+    if (a->submitted != b->submitted)
+        return a->submitted < b->submitted ? -1 : 1;
+    return compare_keys(a->key, b->key);
+}
+
+size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
+                           const struct xv_board *boards, size_t count,
+                           const struct xv_limits *limits, const struct xv_load *load)
+{
+    size_t best = XV_SCHED_NONE;
+    for (size_t i = 0; i < count; i++) {
+        if (boards[i].units_free == 0)
+            continue;
+        if (best != XV_SCHED_NONE && compare_boards(site, proxy, &boards[i], &boards[best]) >= 0)
+            continue;
+        if (may_move(site, proxy, boards[i].sr, limits, load))
+            best = i;
+    }
+    return best;
+}
+
+/* How many of the VM's disks the proxy reaches. */
+static size_t reached_disks(const struct xv_sched_site *site, size_t proxy,
+                            const struct xv_sched_vm *vm)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < vm->disk_count; i++)
+        count += xv_sched_eligible(site, proxy, vm->disks[i].sr) ? 1 : 0;
+    return count;
+}
+
+static bool may_own(const struct xv_sched_site *site, size_t proxy, const struct xv_sched_vm *vm)
+{
+    size_t reached = reached_disks(site, proxy, vm);
+    if (reached == vm->disk_count)
+        return !site->proxies[proxy].lost;
+    if (reached == 0 || xv_sched_eligible_count(site, vm) == 0)
+        return false;
+    for (size_t i = 0; i < site->proxy_count; i++) {
+        if (reached_disks(site, i, vm) == vm->disk_count)
+            return false;
+    }
+    return true;
+}
+
+/* 0: given to the proxy, 1: to nobody that lives, 2: to another one. */
+static int kinship(const struct xv_sched_site *site, size_t proxy, const struct xv_waiting *task)
+{
+    size_t owner = task->vm->owner;
+    if (owner == proxy)
+        return 0;
+    return owner >= site->proxy_count || site->proxies[owner].lost ? 1 : 2;
+}
+
+static uint64_t burden(const struct xv_sched_site *site, size_t proxy)
+{
+    if (proxy >= site->proxy_count)
+        return 0;
+    uint32_t capacity = site->proxies[proxy].capacity;
+    return site->proxies[proxy].bytes / (capacity == 0 ? 1 : capacity);
+}
+
+static int compare_tasks(const struct xv_sched_site *site, size_t proxy, const struct xv_waiting *a,
+                         const struct xv_waiting *b)
+{
+    if (a->priority != b->priority)
+        return a->priority > b->priority ? -1 : 1;
+    int kin_a = kinship(site, proxy, a);
+    int kin_b = kinship(site, proxy, b);
+    if (kin_a != kin_b)
+        return kin_a - kin_b;
+    if (kin_a == 2 && burden(site, a->vm->owner) != burden(site, b->vm->owner))
+        return burden(site, a->vm->owner) > burden(site, b->vm->owner) ? -1 : 1;
+    if (a->submitted != b->submitted)
+        return a->submitted < b->submitted ? -1 : 1;
+    if (a->rank != b->rank)
+        return a->rank < b->rank ? -1 : 1;
+    return compare_keys(a->vm->key, b->vm->key);
+}
+
+size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
+                          const struct xv_waiting *tasks, size_t count)
+{
+    size_t best = XV_SCHED_NONE;
+    for (size_t i = 0; i < count; i++) {
+        if (best != XV_SCHED_NONE && compare_tasks(site, proxy, &tasks[i], &tasks[best]) >= 0)
+            continue;
+        if (may_own(site, proxy, tasks[i].vm))
+            best = i;
+    }
+    return best;
+}
+
+static int rank_of_board(size_t proxy, const struct xv_board *board)
+{
+    if (board->owner != proxy)
+        return 4;
+    return board->movers == 0 ? 0 : 2;
+}
+
+struct xv_next xv_sched_next(const struct xv_sched_site *site, size_t proxy,
+                             const struct xv_board *boards, size_t board_count,
+                             const struct xv_waiting *tasks, size_t task_count, bool may_begin,
+                             const struct xv_limits *limits, const struct xv_load *load)
+{
+    size_t board = xv_sched_next_board(site, proxy, boards, board_count, limits, load);
+    size_t task = may_begin ? xv_sched_next_task(site, proxy, tasks, task_count) : XV_SCHED_NONE;
+    if (board == XV_SCHED_NONE && task == XV_SCHED_NONE)
+        return (struct xv_next){XV_NEXT_NOTHING, XV_SCHED_NONE};
+    if (task == XV_SCHED_NONE)
+        return (struct xv_next){XV_NEXT_BOARD, board};
+    if (board == XV_SCHED_NONE)
+        return (struct xv_next){XV_NEXT_TASK, task};
+    if (boards[board].priority != tasks[task].priority)
+        return boards[board].priority > tasks[task].priority
+                   ? (struct xv_next){XV_NEXT_BOARD, board}
+                   : (struct xv_next){XV_NEXT_TASK, task};
+    int rank = kinship(site, proxy, &tasks[task]) == 2 ? 3 : 1;
+    return rank_of_board(proxy, &boards[board]) < rank ? (struct xv_next){XV_NEXT_BOARD, board}
+                                                       : (struct xv_next){XV_NEXT_TASK, task};
+}

@@ -14,6 +14,7 @@ struct committing {
     uint8_t digest[32];
     uint64_t size;
     uint64_t stored;
+    struct xv_remains left; /* of the session's work */
 };
 
 static const char *text_of(const char *text)
@@ -126,10 +127,11 @@ static int make_commit(void *user, const struct xv_state *state, json_t *records
     struct committing *committing = user;
     const struct xv_point_facts *facts = committing->facts;
     struct xv_session *session = committing->session;
-    if (xv_state_session(state, session->id) == NULL)
-        return xv_fail(error, XVSA_ERR_FENCED, "repo",
-                       "session %llu of '%s' was ended by somebody else: its work is void",
-                       (unsigned long long)session->token, session->job_key);
+    int rc = xv_session_check(session, state, error);
+    if (rc == 0 && session->has_work)
+        rc = xv_remains_collect(&committing->left, state, session->work, error);
+    if (rc != 0)
+        return rc;
     char digest[65];
     xv_hex_encode(committing->digest, sizeof committing->digest, digest);
     json_t *record = json_pack(
@@ -159,6 +161,9 @@ static int append_commit(struct committing *committing, const struct xv_call *ca
                      session->job_key);
     if (rc == 0 || rc == XVSA_ERR_FENCED)
         session->ended = true;
+    if (rc == 0)
+        xv_remains_remove(&committing->left, session->repo, call);
+    free(committing->left.ids);
     return rc;
 }
 
@@ -168,6 +173,9 @@ int xv_session_commit(struct xv_session *session, const struct xv_point_facts *f
     struct committing committing = {.session = session, .facts = facts};
     if (session->ended)
         return xv_fail(error, XVSA_ERR_STATE, "repo", "the session of '%s' has ended",
+                       session->job_key);
+    if (session->kind == XV_SESSION_PART)
+        return xv_fail(error, XVSA_ERR_INVALID, "repo", "'%s' is part of a work and has no point",
                        session->job_key);
     pthread_mutex_lock(&session->lock);
     bool disk_lost = session->disk_lost;
@@ -179,7 +187,7 @@ int xv_session_commit(struct xv_session *session, const struct xv_point_facts *f
         return xv_fail(error, XVSA_ERR_INVALID, "repo", "taken_ms is negative");
     int rc = xv_random(committing.id, sizeof committing.id, error);
     if (rc == 0)
-        rc = xv_session_checkpoint(session, call, error);
+        rc = xv_checkpoint_make(session, false, call, error);
     if (rc != 0)
         return rc;
     committing.stored = xv_pack_writer_bytes(session->data) + xv_pack_writer_bytes(session->nodes);

@@ -29,7 +29,8 @@ enum xv_object_type {
     XV_TYPE_PACK = 4,
     XV_TYPE_NODES = 5,
     XV_TYPE_SEGMENT = 6,
-    XV_TYPE_POINT = 7
+    XV_TYPE_POINT = 7,
+    XV_TYPE_PROGRESS = 8
 };
 
 #define XV_CHUNK_LOG2_MIN 16
@@ -60,6 +61,7 @@ enum xv_object_type {
 
 #define XV_JOURNAL_ENTRY_MAX (4u << 20)
 #define XV_POINT_MAX         (32u << 20)
+#define XV_PROGRESS_MAX      (64u << 20)
 
 static inline void xv_put16(uint8_t *at, uint16_t value)
 {

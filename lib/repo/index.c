@@ -23,6 +23,9 @@ struct xv_index {
     pthread_mutex_t lock;    /* guards what follows; segments themselves never change or go */
     struct xv_segment **segments;
     size_t count;
+    struct xv_handle *packs; /* of chunks, in the segments: open addressing; zeros: empty */
+    size_t pack_slots;       /* a power of two, or 0 */
+    size_t pack_count;
     uint32_t damaged;
     struct cached *cache; /* CACHE_SLOTS, made when needed */
 };
@@ -48,6 +51,7 @@ void xv_index_free(struct xv_index *index)
         free(index->segments[i]);
     }
     free(index->segments);
+    free(index->packs);
     free(index->cache);
     pthread_mutex_destroy(&index->lock);
     xv_baton_destroy(&index->loading);
@@ -71,6 +75,63 @@ int xv_index_load(struct xv_repo *repo, const struct xv_segment_fact *fact, stru
     return rc;
 }
 
+/* The slot of a pack: where it is or where it would go. Handles are random already. */
+static struct xv_handle *pack_slot(struct xv_handle *packs, size_t slots, const uint8_t *pack)
+{
+    static const struct xv_handle empty;
+    size_t at = xv_get32(pack) & (slots - 1);
+    while (memcmp(&packs[at], &empty, sizeof empty) != 0 &&
+           memcmp(packs[at].bytes, pack, XV_HANDLE_BYTES) != 0)
+        at = (at + 1) & (slots - 1);
+    return &packs[at];
+}
+
+/* Room for more packs. With the lock held; false without memory. */
+static bool reserve_packs(struct xv_index *index, size_t more)
+{
+    static const struct xv_handle empty;
+    size_t slots = index->pack_slots == 0 ? 256 : index->pack_slots;
+    while ((index->pack_count + more) * 2 > slots)
+        slots *= 2;
+    if (slots == index->pack_slots)
+        return true;
+    struct xv_handle *packs = calloc(slots, sizeof *packs);
+    if (packs == NULL)
+        return false;
+    for (size_t i = 0; i < index->pack_slots; i++) {
+        if (memcmp(&index->packs[i], &empty, sizeof empty) != 0)
+            *pack_slot(packs, slots, index->packs[i].bytes) = index->packs[i];
+    }
+    free(index->packs);
+    index->packs = packs;
+    index->pack_slots = slots;
+    return true;
+}
+
+/* With the lock held. */
+static void add_packs(struct xv_index *index, const struct xv_segment *segment)
+{
+    static const struct xv_handle empty;
+    for (uint32_t i = 0; i < segment->packs; i++) {
+        if (segment->pack_table[i].nodes)
+            continue;
+        struct xv_handle *slot =
+            pack_slot(index->packs, index->pack_slots, segment->pack_table[i].id);
+        index->pack_count += memcmp(slot, &empty, sizeof empty) == 0;
+        memcpy(slot->bytes, segment->pack_table[i].id, XV_HANDLE_BYTES);
+    }
+}
+
+bool xv_index_has_pack(struct xv_index *index, const uint8_t *pack)
+{
+    static const struct xv_handle empty;
+    pthread_mutex_lock(&index->lock);
+    bool found = index->pack_slots > 0 && memcmp(pack_slot(index->packs, index->pack_slots, pack),
+                                                 &empty, sizeof empty) != 0;
+    pthread_mutex_unlock(&index->lock);
+    return found;
+}
+
 static int add_segment(struct xv_index *index, const struct xv_segment *segment, xvsa_error **error)
 {
     struct xv_segment *copy = malloc(sizeof *copy);
@@ -79,10 +140,13 @@ static int add_segment(struct xv_index *index, const struct xv_segment *segment,
     *copy = *segment;
     pthread_mutex_lock(&index->lock);
     struct xv_segment **grown =
-        realloc(index->segments, (index->count + 1) * sizeof *index->segments);
+        reserve_packs(index, segment->packs)
+            ? realloc(index->segments, (index->count + 1) * sizeof *index->segments)
+            : NULL;
     if (grown != NULL) {
         index->segments = grown;
         grown[index->count++] = copy;
+        add_packs(index, segment);
     }
     pthread_mutex_unlock(&index->lock);
     if (grown == NULL) {

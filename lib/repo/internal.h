@@ -79,6 +79,8 @@ int xv_index_sync(struct xv_index *index, const struct xv_call *call,
 int xv_index_find(struct xv_index *index, struct xv_crypt_tool *tool, const uint8_t *id,
                   bool *ret_found, struct xv_segment_entry *ret, const struct xv_call *call,
                   xvsa_error **error) XV_MUST_CHECK;
+/* Is the pack of chunks in a segment that was loaded? */
+bool xv_index_has_pack(struct xv_index *index, const uint8_t *pack);
 /* How many segments were left out because they are damaged. */
 uint32_t xv_index_damaged(struct xv_index *index);
 /* Reads the head of a segment. */

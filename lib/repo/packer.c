@@ -333,7 +333,8 @@ int xv_packer_put(struct xv_packer *packer, struct xv_disk_writer *writer, uint6
     take_over(packer);
     packer->placement_count = 0;
     xv_disk_writer_count(writer, &packer->stats);
-    if (rc == 0 && xv_known_count(&packer->session->known) >= XV_KNOWN_MAX)
+    if (rc == 0 && (xv_known_count(&packer->session->known) >= XV_KNOWN_MAX ||
+                    xv_placed_count(&packer->session->placed) >= XV_PLACED_MAX))
         rc = xv_session_checkpoint(packer->session, call, error);
     return rc;
 }

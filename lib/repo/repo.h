@@ -97,8 +97,9 @@ struct xv_session_options {
     uint64_t token;      /* grows with every attempt; an older one's work is void. 0: one more than
                                 the highest that the journal knows for the key */
     struct xv_point
-        *base;     /* pinned: it cannot be deleted while the session is active; NULL: none */
-    uint32_t kind; /* XV_SESSION_* */
+        *base;           /* pinned: it cannot be deleted while the session is active; NULL: none */
+    uint32_t kind;       /* XV_SESSION_* */
+    const char *work_id; /* 32 hex digits: checkpoints write progress (repo/work.h); NULL: none */
 };
 
 #define XV_SESSION_BACKUP      0
@@ -106,6 +107,7 @@ struct xv_session_options {
 #define XV_SESSION_MAINTENANCE 2
 #define XV_SESSION_COPY        3
 #define XV_SESSION_VERIFY      4
+#define XV_SESSION_PART        5 /* moves chunks for a work whose backup session is another one */
 
 /* Appends SESSION_BEGIN and reads the journal up to it. When the base is gone by then, the session
  * begins without (xv_session_base answers NULL). */
@@ -119,13 +121,14 @@ uint64_t xv_session_memory(const struct xv_repo *repo);
 struct xv_disk_writer;
 
 struct xv_store_stats {
-    uint64_t bytes_read;   /* given to xv_packer_put */
-    uint64_t bytes_kept;   /* taken over from the base without reading */
-    uint64_t bytes_zero;   /* of bytes_read, found to be zeros */
-    uint64_t bytes_same;   /* of bytes_read, equal to the base at the same place */
-    uint64_t bytes_known;  /* of bytes_read, found elsewhere in the repository */
-    uint64_t bytes_new;    /* of bytes_read, stored */
-    uint64_t bytes_stored; /* after compression and sealing */
+    uint64_t bytes_read;    /* given to xv_packer_put */
+    uint64_t bytes_kept;    /* taken over from the base without reading */
+    uint64_t bytes_zero;    /* of bytes_read, found to be zeros */
+    uint64_t bytes_same;    /* of bytes_read, equal to the base at the same place */
+    uint64_t bytes_known;   /* of bytes_read, found elsewhere in the repository */
+    uint64_t bytes_new;     /* of bytes_read, stored */
+    uint64_t bytes_stored;  /* after compression and sealing */
+    uint64_t bytes_adopted; /* not among bytes_read: what others or earlier attempts had done */
 };
 
 /* Begins a disk of size bytes. base_index is the disk in the session's base point whose chunks serve

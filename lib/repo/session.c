@@ -9,11 +9,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "repo/work.h"
+
 #define DATA_BUFFERS   2
 #define NODE_BUFFERS   1
 #define DATA_UPLOADERS 2
 
-static const char *const kinds[] = {"backup", "restore", "maintenance", "copy", "verify"};
+static const char *const kinds[] = {"backup", "restore", "maintenance", "copy", "verify", "part"};
 
 /* Who runs the session: machine start, process name space, process and its start. Enough to know that
  * a session of this machine is dead. */
@@ -71,7 +73,38 @@ bool xv_session_owner_dead(const char *owner)
 struct beginning {
     struct xv_session *session;
     const struct xv_session_options *options;
+    struct xv_remains left;
 };
+
+int xv_session_check(const struct xv_session *session, const struct xv_state *state,
+                     xvsa_error **error)
+{
+    uint64_t newest = xv_state_token(state, session->job_key);
+    bool active = xv_state_session(state, session->id) != NULL;
+    if (active && (!session->has_work || xv_state_work(state, session->work) != NULL))
+        return 0;
+    if (!active && newest > session->token)
+        return xv_fail(
+            error, XVSA_ERR_FENCED, "repo", "session %llu of '%s' is void: session %llu took over",
+            (unsigned long long)session->token, session->job_key, (unsigned long long)newest);
+    return xv_fail(error, XVSA_ERR_FENCED, "repo", "session %llu of '%s' is void: %s",
+                   (unsigned long long)session->token, session->job_key,
+                   active ? "the work that it belongs to is over" : "somebody else ended it");
+}
+
+/* A part may only begin while its work is open; a backup ends what was open under its key. */
+static int check_work(struct beginning *beginning, const struct xv_state *state, xvsa_error **error)
+{
+    const struct xv_session *session = beginning->session;
+    if (session->kind == XV_SESSION_PART && xv_state_work(state, session->work) == NULL)
+        return xv_fail(error, XVSA_ERR_FENCED, "repo",
+                       "nobody works on %s any more: '%s' has nothing to take part in",
+                       beginning->options->work_id, session->job_key);
+    if (session->kind != XV_SESSION_BACKUP)
+        return 0;
+    return xv_remains_collect_others(&beginning->left, state, session->job_key,
+                                     session->has_work ? session->work : NULL, error);
+}
 
 static int make_begin(void *user, const struct xv_state *state, json_t *records, xvsa_error **error)
 {
@@ -86,15 +119,18 @@ static int make_begin(void *user, const struct xv_state *state, json_t *records,
         return xv_fail(
             error, XVSA_ERR_FENCED, "repo", "session %llu of '%s' comes after session %llu",
             (unsigned long long)session->token, session->job_key, (unsigned long long)highest);
+    int rc = check_work(beginning, state, error);
+    if (rc != 0)
+        return rc;
     xv_session_owner(owner, sizeof owner);
     json_t *pins = json_array();
     if (pins != NULL && beginning->options->base != NULL)
         json_array_append_new(pins, xv_json_handle(beginning->options->base->id_bytes));
-    json_t *record =
-        json_pack("{s:i, s:i, s:o, s:s, s:s, s:I, s:s, s:o}", "type", XV_RECORD_SESSION_BEGIN,
-                  "flags", XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session->id), "kind",
-                  kinds[session->kind], "key", session->job_key, "token",
-                  (json_int_t)session->token, "owner", owner, "pins", pins);
+    json_t *record = json_pack(
+        "{s:i, s:i, s:o, s:s, s:s, s:I, s:s, s:o, s:o*}", "type", XV_RECORD_SESSION_BEGIN, "flags",
+        XV_RECORD_STOPS_WRITERS, "session", xv_json_handle(session->id), "kind",
+        kinds[session->kind], "key", session->job_key, "token", (json_int_t)session->token, "owner",
+        owner, "pins", pins, "work", session->has_work ? xv_json_handle(session->work) : NULL);
     if (record == NULL || json_array_append_new(records, record) != 0)
         return xv_fail_memory(error);
     return 0;
@@ -103,19 +139,22 @@ static int make_begin(void *user, const struct xv_state *state, json_t *records,
 static int append_begin(struct xv_session *session, const struct xv_session_options *options,
                         const struct xv_call *call, xvsa_error **error)
 {
-    struct beginning beginning = {session, options};
+    struct beginning beginning = {.session = session, .options = options};
     uint64_t accepted = 0;
     int rc = xv_journal_append(session->repo, make_begin, &beginning, call, &accepted, error);
-    if (rc != 0)
+    if (rc != 0) {
+        free(beginning.left.ids);
         return rc;
+    }
     const struct xv_active_session *active = xv_state_session(&session->repo->state, session->id);
-    if (active == NULL)
-        rc = xv_fail(error, XVSA_ERR_FENCED, "repo", "a newer session of '%s' took over",
-                     session->job_key);
+    rc = xv_session_check(session, &session->repo->state, error);
     /* The pin holds only when the point was still there at our position. */
     if (rc == 0 && options->base != NULL && active->pin_count > 0)
         session->base = xv_point_ref(options->base);
     xv_baton_give(&session->repo->journal);
+    if (rc == 0)
+        xv_remains_remove(&beginning.left, session->repo, call);
+    free(beginning.left.ids);
     return rc;
 }
 
@@ -138,6 +177,24 @@ static int open_packs(struct xv_session *session, xvsa_error **error)
     return rc;
 }
 
+static int read_work(const struct xv_session_options *options, struct xv_session *session,
+                     xvsa_error **error)
+{
+    static const uint8_t none[XV_HANDLE_BYTES];
+    bool may = options->kind == XV_SESSION_BACKUP || options->kind == XV_SESSION_PART;
+    if (options->work_id == NULL && options->kind != XV_SESSION_PART)
+        return 0;
+    session->has_work = true;
+    if (!may || options->work_id == NULL || strlen(options->work_id) != 2 * XV_HANDLE_BYTES ||
+        xv_hex_decode(options->work_id, session->work, XV_HANDLE_BYTES) != 0 ||
+        memcmp(session->work, none, sizeof none) == 0)
+        return xv_fail(
+            error, XVSA_ERR_INVALID, "repo",
+            "'%s': a work is named by 32 hex digits, and only backups and parts have one",
+            session->job_key);
+    return 0;
+}
+
 int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *options,
                      const struct xv_call *call, struct xv_session **ret, xvsa_error **error)
 {
@@ -152,10 +209,13 @@ int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *opti
     session->ended = true;
     xv_baton_init(&session->checkpoint);
     pthread_mutex_init(&session->lock, NULL);
+    xv_placed_init(&session->placed);
     session->job_key = strdup(options->job_key);
     int rc = xv_known_init(&session->known, error);
     if (rc == 0 && session->job_key == NULL)
         rc = xv_fail_memory(error);
+    if (rc == 0)
+        rc = read_work(options, session, error);
     if (rc == 0)
         rc = xv_random(session->id, sizeof session->id, error);
     if (rc == 0)
@@ -186,143 +246,28 @@ struct xv_point *xv_session_base(const struct xv_session *session)
     return session->base;
 }
 
-static int fail_fenced(const struct xv_session *session, xvsa_error **error)
-{
-    return xv_fail(error, XVSA_ERR_FENCED, "repo",
-                   "session %llu of '%s' was ended by somebody else: its work is void",
-                   (unsigned long long)session->token, session->job_key);
-}
-
-/* Before records that a session writes: is it still active? */
-static int check_active(const struct xv_session *session, const struct xv_state *state,
-                        xvsa_error **error)
-{
-    return xv_state_session(state, session->id) == NULL ? fail_fenced(session, error) : 0;
-}
-
-struct adding {
+struct ending {
     struct xv_session *session;
-    json_t *segments;
+    const char *outcome;
+    struct xv_remains left;
 };
-
-static int make_index_add(void *user, const struct xv_state *state, json_t *records,
-                          xvsa_error **error)
-{
-    struct adding *adding = user;
-    int rc = check_active(adding->session, state, error);
-    if (rc != 0)
-        return rc;
-    json_t *record =
-        json_pack("{s:i, s:i, s:o, s:O}", "type", XV_RECORD_INDEX_ADD, "flags", 0, "session",
-                  xv_json_handle(adding->session->id), "segments", adding->segments);
-    if (record == NULL || json_array_append_new(records, record) != 0)
-        return xv_fail_memory(error);
-    return 0;
-}
-
-/* Writes one segment of what has none yet; *ret_count tells how many entries went into it. */
-static int write_segment(struct xv_session *session, uint32_t skip, uint32_t limit,
-                         json_t *segments, uint32_t *ret_count, const struct xv_call *call,
-                         xvsa_error **error)
-{
-    struct xv_segment_entry *entries = NULL;
-    uint8_t id[XV_HANDLE_BYTES];
-    char name[XV_NAME_BYTES];
-    uint8_t *data = NULL;
-    size_t length = 0;
-    uint32_t head = 0;
-    int rc = xv_known_unindexed(&session->known, skip, limit, &entries, ret_count, error);
-    if (rc != 0 || *ret_count == 0)
-        return rc;
-    rc = xv_random(id, sizeof id, error);
-    xv_handle_name("ix", id, name);
-    if (rc == 0)
-        rc = xv_segment_encode(session->repo->crypt, id, entries, *ret_count, &data, &length, &head,
-                               error);
-    free(entries);
-    xvsa_buffer piece = {data, length};
-    if (rc == 0)
-        rc = xv_target_put(session->repo->target, name, &piece, 1, 0, call, error);
-    free(data);
-    if (rc != 0)
-        return rc;
-    json_t *fact =
-        json_pack("{s:o, s:I, s:I, s:I}", "id", xv_json_handle(id), "length", (json_int_t)length,
-                  "head", (json_int_t)head, "entries", (json_int_t)*ret_count);
-    if (fact == NULL || json_array_append_new(segments, fact) != 0)
-        return xv_fail_memory(error);
-    return 0;
-}
-
-/* Everything up to the first count entries is in packs that were put. */
-static int index_packs(struct xv_session *session, uint32_t count, const struct xv_call *call,
-                       xvsa_error **error)
-{
-    struct adding adding = {session, json_array()};
-    uint64_t accepted = 0;
-    int rc = adding.segments == NULL ? xv_fail_memory(error) : 0;
-    for (uint32_t done = 0; rc == 0 && done < count;) {
-        uint32_t left = count - done;
-        uint32_t limit = left < XV_SEGMENT_ENTRIES_MAX ? left : XV_SEGMENT_ENTRIES_MAX;
-        uint32_t written = 0;
-        rc = write_segment(session, done, limit, adding.segments, &written, call, error);
-        done += written;
-    }
-    if (rc == 0 && json_array_size(adding.segments) > 0) {
-        rc = xv_target_barrier(session->repo->target, call, error);
-        if (rc == 0) {
-            rc = xv_journal_append(session->repo, make_index_add, &adding, call, &accepted, error);
-            if (rc == 0)
-                xv_baton_give(&session->repo->journal);
-        }
-        if (rc == 0 && (accepted & 1) == 0)
-            rc = fail_fenced(session, error);
-        if (rc == 0)
-            xv_known_indexed(&session->known, count);
-    }
-    json_decref(adding.segments);
-    return rc;
-}
-
-/* With the checkpoint's baton. */
-static int make_checkpoint(struct xv_session *session, const struct xv_call *call,
-                           xvsa_error **error)
-{
-    pthread_mutex_lock(&session->known.lock);
-    uint32_t count = session->known.count - session->known.indexed;
-    pthread_mutex_unlock(&session->known.lock);
-    /* What is known by now is in packs that these flushes put; what comes meanwhile may not be. */
-    int rc = xv_pack_writer_flush(session->data, call, error);
-    if (rc == 0)
-        rc = xv_pack_writer_flush(session->nodes, call, error);
-    if (rc == 0)
-        rc = index_packs(session, count, call, error);
-    if (rc == 0 && xv_known_count(&session->known) >= XV_KNOWN_MAX) {
-        rc = xv_index_sync(session->repo->index, call, error);
-        if (rc == 0)
-            xv_known_forget(&session->known);
-    }
-    return rc;
-}
-
-int xv_session_checkpoint(struct xv_session *session, const struct xv_call *call,
-                          xvsa_error **error)
-{
-    int rc = xv_baton_take(&session->checkpoint, call, error);
-    if (rc != 0)
-        return rc;
-    rc = make_checkpoint(session, call, error);
-    xv_baton_give(&session->checkpoint);
-    return rc;
-}
 
 static int make_end(void *user, const struct xv_state *state, json_t *records, xvsa_error **error)
 {
-    struct xv_session *session = user;
-    int rc = check_active(session, state, error);
+    struct ending *ending = user;
+    struct xv_session *session = ending->session;
+    bool gives_up = session->kind == XV_SESSION_BACKUP && strcmp(ending->outcome, "parked") != 0;
+    int rc = xv_session_check(session, state, error);
+    /* A part ends whether its work is over or not. */
+    if (rc != 0 && xv_state_session(state, session->id) != NULL) {
+        xv_fault_drop(error);
+        rc = 0;
+    }
+    if (rc == 0 && gives_up && session->has_work)
+        rc = xv_remains_collect(&ending->left, state, session->work, error);
     if (rc != 0)
         return rc;
-    json_t *record = xv_session_end_record(session->id, "aborted");
+    json_t *record = xv_session_end_record(session->id, ending->outcome);
     if (record == NULL || json_array_append_new(records, record) != 0)
         return xv_fail_memory(error);
     return 0;
@@ -335,18 +280,29 @@ json_t *xv_session_end_record(const uint8_t *session, const char *outcome)
                      outcome);
 }
 
+static int append_end(struct xv_session *session, const char *outcome, const struct xv_call *call,
+                      xvsa_error **error)
+{
+    struct ending ending = {.session = session, .outcome = outcome};
+    uint64_t accepted = 0;
+    int rc = xv_journal_append(session->repo, make_end, &ending, call, &accepted, error);
+    if (rc == 0) {
+        xv_baton_give(&session->repo->journal);
+        xv_remains_remove(&ending.left, session->repo, call);
+    }
+    free(ending.left.ids);
+    session->ended = rc == 0 || rc == XVSA_ERR_FENCED;
+    return rc;
+}
+
 int xv_session_abort(struct xv_session *session, const struct xv_call *call, xvsa_error **error)
 {
     if (session->ended)
         return 0;
-    uint64_t accepted = 0;
     xvsa_error *e = NULL;
-    int rc = xv_journal_append(session->repo, make_end, session, call, &accepted, &e);
-    if (rc == 0)
-        xv_baton_give(&session->repo->journal);
+    int rc = append_end(session, "aborted", call, &e);
     /* Ended by somebody else is ended. */
     if (rc == 0 || rc == XVSA_ERR_FENCED) {
-        session->ended = true;
         xvsa_error_unref(e);
         return 0;
     }
@@ -355,6 +311,16 @@ int xv_session_abort(struct xv_session *session, const struct xv_call *call, xvs
     else
         xvsa_error_unref(e);
     return rc;
+}
+
+int xv_session_park(struct xv_session *session, const struct xv_call *call, xvsa_error **error)
+{
+    if (session->ended || !session->has_work)
+        return xv_fail(error, XVSA_ERR_STATE, "repo",
+                       "the session of '%s' has %s: there is nothing to go on with",
+                       session->job_key, session->ended ? "ended" : "no work");
+    int rc = xv_session_checkpoint(session, call, error);
+    return rc == 0 ? append_end(session, "parked", call, error) : rc;
 }
 
 void xv_session_free(struct xv_session *session)
@@ -366,6 +332,7 @@ void xv_session_free(struct xv_session *session)
     xv_pack_writer_free(session->data);
     xv_pack_writer_free(session->nodes);
     xv_known_free(&session->known);
+    xv_placed_free(&session->placed);
     xv_point_unref(session->base);
     pthread_mutex_destroy(&session->lock);
     xv_baton_destroy(&session->checkpoint);

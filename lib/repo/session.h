@@ -39,9 +39,55 @@ void xv_known_indexed(struct xv_known *known, uint32_t count);
 /* Forgets what segments have. */
 void xv_known_forget(struct xv_known *known);
 
+/* A chunk's place in a disk, for the tree and for progress. */
+struct xv_placement {
+    uint64_t chunk;
+    uint8_t kind;
+    struct xv_ref ref;
+};
+
+/* Chunks of a disk that were placed and that no progress object tells of yet. Lives as long as the
+ * session, also when its writer is freed. */
+struct xv_placed_disk {
+    struct xv_placed_disk *next;
+    char *key;
+    uint64_t size;
+    struct xv_placement *chunks; /* in the order of placing */
+    uint32_t count;
+    uint32_t capacity;
+};
+
+/* Placements before a session makes a checkpoint of its own accord, to bound its memory. */
+#define XV_PLACED_MAX (128u * 1024)
+
+/* What a session with a work has placed since its last checkpoint (placed.c). */
+struct xv_placed {
+    pthread_mutex_t lock; /* guards what follows */
+    struct xv_placed_disk *disks;
+    uint32_t count; /* of all disks */
+};
+
+void xv_placed_init(struct xv_placed *placed);
+void xv_placed_free(struct xv_placed *placed);
+/* The record of a disk, made when there is none. */
+int xv_placed_disk(struct xv_placed *placed, const char *key, uint64_t size,
+                   struct xv_placed_disk **ret, xvsa_error **error) XV_MUST_CHECK;
+int xv_placed_add(struct xv_placed *placed, struct xv_placed_disk *disk,
+                  const struct xv_placement *chunks, uint32_t count,
+                  xvsa_error **error) XV_MUST_CHECK;
+uint32_t xv_placed_count(struct xv_placed *placed);
+/* Moves everything into *ret, a list of disks that xv_placed_return or xv_placed_drop ends. */
+int xv_placed_take(struct xv_placed *placed, struct xv_placed_disk **ret,
+                   xvsa_error **error) XV_MUST_CHECK;
+/* Puts back what was taken, since no progress tells of it. */
+void xv_placed_return(struct xv_placed *placed, struct xv_placed_disk *taken);
+void xv_placed_drop(struct xv_placed_disk *taken);
+
 struct xv_session {
     struct xv_repo *repo;
     uint8_t id[XV_HANDLE_BYTES];
+    bool has_work;
+    uint8_t work[XV_HANDLE_BYTES];
     char *job_key;
     uint64_t token;
     uint32_t kind;         /* XV_SESSION_* */
@@ -49,19 +95,13 @@ struct xv_session {
     struct xv_pack_writer *data;
     struct xv_pack_writer *nodes;
     struct xv_known known;
+    struct xv_placed placed;
     struct xv_baton checkpoint;   /* held by who makes one */
     pthread_mutex_t lock;         /* guards what follows */
     struct xv_disk_writer *disks; /* in the order they were added, newest first */
     uint32_t disk_count;
     bool disk_lost; /* a finished disk was freed: a point would lack it */
     bool ended;
-};
-
-/* A chunk's place in a disk, for the tree. */
-struct xv_placement {
-    uint64_t chunk;
-    uint8_t kind;
-    struct xv_ref ref;
 };
 
 struct xv_slot;
@@ -88,6 +128,10 @@ struct xv_disk_writer {
     struct xv_fetch fetch;
     void *zstd; /* ZSTD_CCtx for nodes */
     bool finished;
+    uint8_t *have; /* a bit for each chunk that was put or adopted; NULL: the session has no work */
+    struct xv_placed_disk *placed; /* NULL likewise */
+    struct xv_baton adopting;      /* held by who adopts; guards adopted */
+    size_t adopted;                /* facts of the work that were dealt with */
     pthread_mutex_t stats_lock;
     struct xv_store_stats stats;
 };
@@ -96,6 +140,13 @@ struct xv_disk_writer {
 int xv_disk_writer_place(struct xv_disk_writer *writer, const struct xv_placement *placements,
                          uint32_t count, const struct xv_call *call,
                          xvsa_error **error) XV_MUST_CHECK;
+/* Puts those of the chunks into the tree that were not put or adopted before. ret_bytes: how much. */
+int xv_disk_writer_adopt(struct xv_disk_writer *writer, const struct xv_placement *placements,
+                         uint32_t count, uint64_t *ret_bytes, const struct xv_call *call,
+                         xvsa_error **error) XV_MUST_CHECK;
+/* Ranges of what was put or adopted. */
+int xv_disk_writer_have(struct xv_disk_writer *writer, struct xv_extents *ret,
+                        const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 void xv_disk_writer_count(struct xv_disk_writer *writer, const struct xv_store_stats *more);
 
 /* The tree under construction (writer_tree.c); the tree's baton is held. */
@@ -108,6 +159,43 @@ int xv_grow_finish(struct xv_disk_writer *writer, const struct xv_call *call,
 int xv_grow_trim(struct xv_disk_writer *writer, const struct xv_call *call,
                  xvsa_error **error) XV_MUST_CHECK;
 void xv_grow_free(struct xv_disk_writer *writer);
+
+/* Fails with FENCED, saying who took over, unless the session is active and its work is open. */
+int xv_session_check(const struct xv_session *session, const struct xv_state *state,
+                     xvsa_error **error) XV_MUST_CHECK;
+/* Makes a checkpoint, with progress or only of packs and segments (checkpoint.c). */
+int xv_checkpoint_make(struct xv_session *session, bool progress, const struct xv_call *call,
+                       xvsa_error **error) XV_MUST_CHECK;
+
+/* Objects w/<id> of one PROGRESS record that are being written (checkpoint.c, work.c). */
+struct xv_progress_batch {
+    struct xv_session *session;
+    json_t *segments; /* array; for INDEX_ADD in the same entry */
+    json_t *objects;  /* array; as in the record */
+};
+
+/* Seals and puts one object and notes it in the batch. Takes over body. */
+int xv_progress_put(struct xv_progress_batch *batch, const char *disk, uint8_t content,
+                    uint8_t *body, size_t length, const struct xv_call *call,
+                    xvsa_error **error) XV_MUST_CHECK;
+/* Barrier and entry. What the journal did not take is removed. */
+int xv_progress_append(struct xv_progress_batch *batch, const struct xv_call *call,
+                       xvsa_error **error) XV_MUST_CHECK;
+
+/* Names of a work's objects, for whoever ends it to remove afterwards. */
+struct xv_remains {
+    struct xv_handle *ids;
+    size_t count;
+};
+
+/* What a state has of the works that an entry ends: the one with this id (NULL: none), and those of
+ * key other than it when others is true. Replaces what is there. */
+int xv_remains_collect(struct xv_remains *left, const struct xv_state *state, const uint8_t *id,
+                       xvsa_error **error) XV_MUST_CHECK;
+int xv_remains_collect_others(struct xv_remains *left, const struct xv_state *state,
+                              const char *key, const uint8_t *id, xvsa_error **error) XV_MUST_CHECK;
+/* Removes them as far as that goes, and frees the list. */
+void xv_remains_remove(struct xv_remains *left, struct xv_repo *repo, const struct xv_call *call);
 
 /* Who runs a session, as text for the journal (session.c). */
 void xv_session_owner(char *text, size_t size);

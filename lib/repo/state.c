@@ -32,6 +32,8 @@ void xv_state_free(struct xv_state *state)
     free(state->tokens);
     free(state->points);
     free(state->segments);
+    free(state->deleted);
+    xv_state_free_works(state);
     xv_state_init(state);
 }
 
@@ -165,6 +167,22 @@ static int read_pins(const struct xv_state *state, const json_t *record,
     return 0;
 }
 
+/* Where an id is among the deleted ones, or would be. */
+static size_t deleted_place(const struct xv_state *state, const uint8_t *id, bool *ret_there)
+{
+    size_t low = 0, high = state->deleted_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (memcmp(state->deleted[middle].bytes, id, XV_HANDLE_BYTES) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *ret_there =
+        low < state->deleted_count && memcmp(state->deleted[low].bytes, id, XV_HANDLE_BYTES) == 0;
+    return low;
+}
+
 /* The functions below return 1 for accepted, 0 for void, or a negative code. */
 
 static int add_session(struct xv_state *state, struct xv_active_session *session)
@@ -194,6 +212,10 @@ static int apply_begin(struct xv_state *state, const json_t *record)
         xv_json_hex(record, "session", session.id.bytes, XV_HANDLE_BYTES) != 0 ||
         xv_json_u64(record, "token", &session.token) != 0)
         return XVSA_ERR_CORRUPT;
+    bool shared = strcmp(kind, "backup") == 0 || strcmp(kind, "part") == 0;
+    if (shared && json_object_get(record, "work") != NULL &&
+        xv_json_hex(record, "work", session.work.bytes, XV_HANDLE_BYTES) != 0)
+        return XVSA_ERR_CORRUPT;
     if (session.token <= xv_state_token(state, key) ||
         xv_state_session(state, session.id.bytes) != NULL)
         return 0;
@@ -203,6 +225,8 @@ static int apply_begin(struct xv_state *state, const json_t *record)
     int rc = session.kind == NULL || session.key == NULL || session.owner == NULL
                  ? XVSA_ERR_MEMORY
                  : read_pins(state, record, &session);
+    if (rc == 0 && strcmp(kind, "backup") == 0)
+        rc = xv_state_open_work(state, &session);
     if (rc == 0)
         rc = add_session(state, &session);
     if (rc != 1)
@@ -260,11 +284,15 @@ static int apply_commit(struct xv_state *state, json_t *record, int64_t written_
         if (xv_json_u64(record, numbers[i], &ignored) != 0)
             return XVSA_ERR_CORRUPT;
     }
-    if (xv_state_session(state, sid) == NULL || xv_state_point(state, point.id.bytes) != NULL)
+    const struct xv_active_session *session = xv_state_session(state, sid);
+    bool deleted = false;
+    deleted_place(state, point.id.bytes, &deleted);
+    if (session == NULL || deleted || xv_state_point(state, point.id.bytes) != NULL)
         return 0;
     struct xv_point_summary *grown = grow(state->points, state->point_count, sizeof *grown);
     if (grown == NULL)
         return XVSA_ERR_MEMORY;
+    xv_state_close_work(state, session);
     state->points = grown;
     point.record = json_incref(record);
     grown[state->point_count++] = point;
@@ -279,6 +307,9 @@ static int apply_end(struct xv_state *state, const json_t *record)
     size_t i = find_session(state, sid);
     if (i == state->session_count)
         return 0;
+    const char *outcome = json_string_value(json_object_get(record, "outcome"));
+    if (outcome == NULL || strcmp(outcome, "parked") != 0)
+        xv_state_close_work(state, &state->sessions[i]);
     end_session(state, i);
     return 1;
 }
@@ -291,6 +322,15 @@ static int apply_delete(struct xv_state *state, const json_t *record)
     size_t i = find_point(state, id);
     if (i == state->point_count || xv_state_pinning(state, id) != NULL)
         return 0;
+    struct xv_handle *grown = grow(state->deleted, state->deleted_count, sizeof *grown);
+    if (grown == NULL)
+        return XVSA_ERR_MEMORY;
+    state->deleted = grown;
+    bool there;
+    size_t place = deleted_place(state, id, &there);
+    memmove(&grown[place + 1], &grown[place], (state->deleted_count - place) * sizeof *grown);
+    memcpy(grown[place].bytes, id, sizeof id);
+    state->deleted_count++;
     json_decref(state->points[i].record);
     state->point_count--;
     memmove(&state->points[i], &state->points[i + 1],
@@ -323,6 +363,8 @@ static int apply_record(struct xv_state *state, json_t *record, int64_t written_
         return apply_end(state, record);
     case XV_RECORD_RP_DELETE:
         return apply_delete(state, record);
+    case XV_RECORD_PROGRESS:
+        return xv_state_apply_progress(state, record);
     default:
         return apply_unknown(state, flags);
     }

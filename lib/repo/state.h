@@ -20,6 +20,7 @@ enum xv_record_type {
     XV_RECORD_RP_DELETE = 6,
     /* 7 RP_LOCK, 8 PACK_CONDEMN, 9 PACK_AUTHORISE, 10 INDEX_REPLACE, 11 DAMAGED, 12 KEY and
      * 13 CHECKPOINT are reserved. */
+    XV_RECORD_PROGRESS = 14,
 };
 
 /* Flags of a record: what a reader that does not know its type must not do. */
@@ -38,7 +39,8 @@ struct xv_active_session {
     char *owner;
     struct xv_handle *pins;
     size_t pin_count;
-    uint64_t begun; /* position in the journal */
+    uint64_t begun;        /* position in the journal */
+    struct xv_handle work; /* zeros: none; only of kinds "backup" and "part" */
 };
 
 struct xv_job_token {
@@ -60,6 +62,34 @@ struct xv_segment_fact {
     uint32_t entries;
 };
 
+enum xv_work_content {
+    XV_WORK_OTHER = 0, /* of a newer version: to be removed with the rest, otherwise ignored */
+    XV_WORK_MAP = 1,
+    XV_WORK_DONE = 2
+};
+
+/* An object w/<id> that tells of a work. */
+struct xv_work_fact {
+    struct xv_handle id;
+    struct xv_handle session; /* who wrote it */
+    uint8_t digest[32];
+    uint64_t length;
+    uint64_t record; /* number of its PROGRESS record among those of the work, from 1 */
+    enum xv_work_content content;
+    char *disk;
+};
+
+/* A work that is open: a backup session of it began, and none committed or gave up since. */
+struct xv_work {
+    struct xv_handle id;
+    char *key;                  /* of its backup sessions */
+    uint64_t opened;            /* position in the journal */
+    uint64_t records;           /* PROGRESS records so far */
+    struct xv_work_fact *facts; /* in the order of the journal; only grows while the work is open */
+    size_t fact_count;
+    size_t fact_capacity;
+};
+
 struct xv_state {
     uint64_t tail;      /* position of the last entry; 0: none */
     uint8_t digest[32]; /* SHA-256 of the object that holds it; zeros for none */
@@ -71,8 +101,12 @@ struct xv_state {
     size_t token_count;
     struct xv_point_summary *points; /* live ones, in the order of their commits */
     size_t point_count;
+    struct xv_handle *deleted; /* points, by id */
+    size_t deleted_count;
     struct xv_segment_fact *segments;
     size_t segment_count;
+    struct xv_work *works;
+    size_t work_count;
 };
 
 void xv_state_init(struct xv_state *state);
@@ -89,6 +123,16 @@ const struct xv_point_summary *xv_state_point(const struct xv_state *state, cons
 const struct xv_active_session *xv_state_pinning(const struct xv_state *state,
                                                  const uint8_t *point);
 uint64_t xv_state_token(const struct xv_state *state, const char *key);
+/* NULL when it is not open. */
+const struct xv_work *xv_state_work(const struct xv_state *state, const uint8_t *id);
+bool xv_state_has_work(const struct xv_active_session *session);
+
+/* Rules of works (state_work.c), for xv_state_apply alone. open returns 0 or a negative code, apply 1
+ * for accepted, 0 for void, or a negative code. */
+int xv_state_open_work(struct xv_state *state, const struct xv_active_session *session);
+void xv_state_close_work(struct xv_state *state, const struct xv_active_session *session);
+int xv_state_apply_progress(struct xv_state *state, const json_t *record);
+void xv_state_free_works(struct xv_state *state);
 
 /* Reads a member that holds 2 * length hex digits; -1 when it does not. */
 int xv_json_hex(const json_t *object, const char *member, uint8_t *ret, size_t length);

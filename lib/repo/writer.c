@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "diff/changes.h"
+#include "diff/extents.h"
 #include "repo/session.h"
 
 uint64_t xv_disk_chunks(uint64_t size, uint32_t chunk_size)
@@ -23,6 +24,7 @@ void xv_disk_writer_count(struct xv_disk_writer *writer, const struct xv_store_s
     writer->stats.bytes_known += more->bytes_known;
     writer->stats.bytes_new += more->bytes_new;
     writer->stats.bytes_stored += more->bytes_stored;
+    writer->stats.bytes_adopted += more->bytes_adopted;
     pthread_mutex_unlock(&writer->stats_lock);
 }
 
@@ -49,6 +51,8 @@ static void free_disk(struct xv_disk_writer *writer)
     ZSTD_freeCCtx(writer->zstd);
     pthread_mutex_destroy(&writer->stats_lock);
     xv_baton_destroy(&writer->tree);
+    xv_baton_destroy(&writer->adopting);
+    free(writer->have);
     free(writer->key);
     free(writer->device);
     free(writer->metadata);
@@ -74,6 +78,7 @@ int xv_session_add_disk(struct xv_session *session, const char *key, const char 
     writer->root_level = xv_root_level(writer->chunks);
     writer->root = (struct xv_root){.kind = XV_KIND_HOLE, .level = (uint8_t)writer->root_level};
     xv_baton_init(&writer->tree);
+    xv_baton_init(&writer->adopting);
     pthread_mutex_init(&writer->stats_lock, NULL);
     writer->key = strdup(key);
     writer->device = strdup(device);
@@ -84,6 +89,13 @@ int xv_session_add_disk(struct xv_session *session, const char *key, const char 
         rc = xv_frame_opener_new(session->repo->crypt, &writer->opener, error);
     if (rc == 0)
         rc = open_base(writer, base_index, error);
+    if (rc == 0 && session->has_work)
+        rc = xv_placed_disk(&session->placed, key, size, &writer->placed, error);
+    if (rc == 0 && session->has_work) {
+        writer->have = calloc(1, (size_t)(writer->chunks / 8 + 1));
+        if (writer->have == NULL)
+            rc = xv_fail_memory(error);
+    }
     if (rc != 0) {
         free_disk(writer);
         return rc;
@@ -122,9 +134,9 @@ static int keep_range(struct xv_disk_writer *writer, const struct xv_range *rang
 int xv_disk_writer_keep(struct xv_disk_writer *writer, const struct xv_extents *ranges,
                         const struct xv_call *call, xvsa_error **error)
 {
-    if (writer->base == NULL)
-        return xv_fail(error, XVSA_ERR_INVALID, "repo", "disk %s has no base to keep anything of",
-                       writer->key);
+    if (writer->base == NULL || writer->session->kind == XV_SESSION_PART)
+        return xv_fail(error, XVSA_ERR_INVALID, "repo", "disk %s has no %s to keep anything of",
+                       writer->key, writer->base == NULL ? "base" : "tree");
     struct xv_store_stats more = {0};
     int rc = xv_baton_take(&writer->tree, call, error);
     if (rc != 0)
@@ -138,6 +150,16 @@ int xv_disk_writer_keep(struct xv_disk_writer *writer, const struct xv_extents *
     return rc;
 }
 
+static bool has(const struct xv_disk_writer *writer, uint64_t chunk)
+{
+    return (writer->have[chunk / 8] >> (chunk % 8) & 1) != 0;
+}
+
+static void set_have(struct xv_disk_writer *writer, uint64_t chunk)
+{
+    writer->have[chunk / 8] |= (uint8_t)(1u << (chunk % 8));
+}
+
 int xv_disk_writer_place(struct xv_disk_writer *writer, const struct xv_placement *placements,
                          uint32_t count, const struct xv_call *call, xvsa_error **error)
 {
@@ -146,8 +168,60 @@ int xv_disk_writer_place(struct xv_disk_writer *writer, const struct xv_placemen
     int rc = xv_baton_take(&writer->tree, call, error);
     if (rc != 0)
         return rc;
-    for (uint32_t i = 0; rc == 0 && i < count; i++)
+    bool tree = writer->session->kind != XV_SESSION_PART;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        if (tree)
+            rc = xv_grow_place(writer, &placements[i], call, error);
+        if (rc == 0 && writer->have != NULL)
+            set_have(writer, placements[i].chunk);
+    }
+    if (rc == 0 && writer->placed != NULL)
+        rc = xv_placed_add(&writer->session->placed, writer->placed, placements, count, error);
+    xv_baton_give(&writer->tree);
+    return rc;
+}
+
+int xv_disk_writer_adopt(struct xv_disk_writer *writer, const struct xv_placement *placements,
+                         uint32_t count, uint64_t *ret_bytes, const struct xv_call *call,
+                         xvsa_error **error)
+{
+    uint32_t chunk_size = xv_repo_chunk_size(writer->session->repo);
+    *ret_bytes = 0;
+    int rc = xv_baton_take(&writer->tree, call, error);
+    if (rc != 0)
+        return rc;
+    for (uint32_t i = 0; rc == 0 && i < count; i++) {
+        uint64_t offset = placements[i].chunk * chunk_size;
+        if (has(writer, placements[i].chunk))
+            continue;
         rc = xv_grow_place(writer, &placements[i], call, error);
+        if (rc != 0)
+            break;
+        set_have(writer, placements[i].chunk);
+        *ret_bytes += writer->size - offset < chunk_size ? writer->size - offset : chunk_size;
+    }
+    xv_baton_give(&writer->tree);
+    return rc;
+}
+
+int xv_disk_writer_have(struct xv_disk_writer *writer, struct xv_extents *ret,
+                        const struct xv_call *call, xvsa_error **error)
+{
+    uint32_t chunk_size = xv_repo_chunk_size(writer->session->repo);
+    int rc = xv_baton_take(&writer->tree, call, error);
+    if (rc != 0)
+        return rc;
+    for (uint64_t chunk = 0; rc == 0 && chunk < writer->chunks;) {
+        if (writer->have[chunk / 8] == 0) {
+            chunk = (chunk / 8 + 1) * 8;
+            continue;
+        }
+        uint64_t offset = chunk * chunk_size;
+        uint64_t left = writer->size - offset;
+        if (has(writer, chunk))
+            rc = xv_extents_add(ret, offset, left < chunk_size ? left : chunk_size, error);
+        chunk++;
+    }
     xv_baton_give(&writer->tree);
     return rc;
 }
@@ -203,6 +277,9 @@ int xv_disk_writer_matches_base(struct xv_disk_writer *writer, uint64_t offset, 
 int xv_disk_writer_finish(struct xv_disk_writer *writer, const char *metadata,
                           const struct xv_call *call, xvsa_error **error)
 {
+    if (writer->session->kind == XV_SESSION_PART)
+        return xv_fail(error, XVSA_ERR_INVALID, "repo",
+                       "disk %s cannot be finished by a session that only takes part", writer->key);
     char *copy = strdup(metadata == NULL ? "{}" : metadata);
     if (copy == NULL)
         return xv_fail_memory(error);

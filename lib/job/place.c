@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "job/plan.h"
+#include "sched/assignment.h"
 
 #define TEXT_MAX 2048
 
@@ -175,12 +176,36 @@ static int judge(struct xv_plan *plan, struct xv_plan_vm *vm)
     return rc;
 }
 
-static int place_vm(struct xv_plan *plan, struct xv_plan_vm *vm, struct xv_sched_vm *entry,
+/* Assigns the VMs that nothing speaks against. */
+static int assign(struct xv_plan *plan, struct board *board, xvsa_error **error)
+{
+    struct xv_sched_vm *chosen = calloc(plan->vm_count + 1, sizeof *chosen);
+    if (chosen == NULL)
+        return xv_fail_memory(error);
+    size_t count = 0;
+    for (size_t i = 0; i < plan->vm_count; i++) {
+        board->vms[i].owner = XV_SCHED_NONE;
+        if (judge(plan, &plan->vms[i]) == 0)
+            chosen[count++] = board->vms[i];
+    }
+    struct xv_assignment *assignment = NULL;
+    int rc = xv_assignment_new(&plan->site, chosen, count, &assignment, error);
+    xv_assignment_free(assignment);
+    count = 0;
+    for (size_t i = 0; rc == 0 && i < plan->vm_count; i++) {
+        if (plan->vms[i].refusal == NULL)
+            board->vms[i].owner = chosen[count++].owner;
+    }
+    free(chosen);
+    return rc;
+}
+
+static int place_vm(struct xv_plan *plan, struct xv_plan_vm *vm, const struct xv_sched_vm *entry,
                     xvsa_error **error)
 {
-    if (judge(plan, vm) != 0)
+    if (vm->refusal != NULL)
         return 0;
-    if (plan->proxy_count > 0 && xv_sched_assign(&plan->site, entry)) {
+    if (entry->owner != XV_SCHED_NONE) {
         take_answers(vm, entry);
         return 0;
     }
@@ -197,6 +222,8 @@ int xv_plan_place(struct xv_plan *plan, xvsa_error **error)
     int rc = make_board(plan, &board, error);
     if (rc == 0)
         rc = reorder(plan, &board, error);
+    if (rc == 0)
+        rc = assign(plan, &board, error);
     for (size_t i = 0; rc == 0 && i < plan->vm_count; i++)
         rc = place_vm(plan, &plan->vms[i], &board.vms[i], error);
     free(board.vms);

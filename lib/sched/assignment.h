@@ -22,7 +22,7 @@ struct xv_move {
 struct xv_moves {
     const struct xv_move *items; /* by VM, the task before its disks */
     size_t count;
-    const size_t *unreachable; /* VMs that no longer can be moved whole, ascending */
+    const size_t *unreachable; /* VMs that cannot be moved whole now, ascending */
     size_t unreachable_count;
 };
 
@@ -37,10 +37,12 @@ void xv_assignment_free(struct xv_assignment *assignment);
 
 /* The disk is done, or disk is XV_SCHED_NONE: the whole VM is: it weighs nothing and moves no more. */
 void xv_assignment_finish(struct xv_assignment *assignment, size_t vm, size_t disk);
-/* The proxy does not live: what it had is given to others. Cost: what it had, not what there is. */
+/* The proxy does not live: what it had is given to others. Cost: what it had, not what there is. After a
+ * failure of this or the next one the assignment is good for nothing but being freed. */
 int xv_assignment_lose(struct xv_assignment *assignment, size_t proxy, struct xv_moves *ret,
                        xvsa_error **error) XV_MUST_CHECK;
-/* The proxy lives (again), on host: gets the VMs that nobody reached; the rest it pulls. */
+/* A proxy that was lost, or was marked so from the beginning, lives on host: VMs that nobody reached are
+ * assigned; the rest it pulls. One that migrated is lost first. */
 int xv_assignment_join(struct xv_assignment *assignment, size_t proxy, size_t host,
                        struct xv_moves *ret, xvsa_error **error) XV_MUST_CHECK;
 

@@ -122,89 +122,46 @@ static int compare_ranks(const void *left, const void *right)
     return a->index < b->index ? -1 : a->index > b->index;
 }
 
+/* Eligible proxies of each SR, so that the VMs need not look at all proxies. */
+static size_t *count_choices(const struct xv_sched_site *site)
+{
+    size_t *choices = calloc(site->sr_count + 1, sizeof *choices);
+    for (size_t sr = 0; choices != NULL && sr < site->sr_count; sr++)
+        choices[sr] = eligible_for(site, sr);
+    return choices;
+}
+
+static struct rank rank_vm(const struct xv_sched_site *site, const size_t *choices,
+                           const struct xv_sched_vm *vm, size_t index)
+{
+    struct rank rank = {index, vm, site->proxy_count, 0};
+    for (size_t i = 0; i < vm->disk_count; i++) {
+        size_t sr = vm->disks[i].sr;
+        size_t count = sr < site->sr_count ? choices[sr] : 0;
+        rank.eligible = count < rank.eligible ? count : rank.eligible;
+        rank.bytes += vm->disks[i].bytes;
+    }
+    return rank;
+}
+
 int xv_sched_order(const struct xv_sched_site *site, const struct xv_sched_vm *vms, size_t count,
                    size_t *order, xvsa_error **error)
 {
-    if (count == 0)
-        return 0;
-    struct rank *ranks = calloc(count, sizeof *ranks);
-    if (ranks == NULL)
+    struct rank *ranks = calloc(count + 1, sizeof *ranks);
+    size_t *choices = count_choices(site);
+    if (ranks == NULL || choices == NULL) {
+        free(ranks);
+        free(choices);
         return xv_fail_memory(error);
-    for (size_t i = 0; i < count; i++) {
-        ranks[i] = (struct rank){i, &vms[i], xv_sched_eligible_count(site, &vms[i]), 0};
-        for (size_t j = 0; j < vms[i].disk_count; j++)
-            ranks[i].bytes += vms[i].disks[j].bytes;
     }
+    for (size_t i = 0; i < count; i++)
+        ranks[i] = rank_vm(site, choices, &vms[i], i);
     qsort(ranks, count, sizeof *ranks, compare_ranks);
     for (size_t i = 0; i < count; i++)
         order[i] = ranks[i].index;
     free(ranks);
+    free(choices);
     return 0;
-}
-
-/* Bytes that a proxy would have to move for each disk it can move at once. */
-static uint64_t load_with(const struct xv_sched_proxy *proxy, uint64_t bytes)
-{
-    uint32_t capacity = proxy->capacity == 0 ? 1 : proxy->capacity;
-    return (proxy->bytes + bytes) / capacity;
-}
-
-static bool less_loaded(const struct xv_sched_proxy *a, const struct xv_sched_proxy *b,
-                        uint64_t bytes)
-{
-    uint64_t load_a = load_with(a, bytes);
-    uint64_t load_b = load_with(b, bytes);
-    if (load_a != load_b)
-        return load_a < load_b;
-    /* Cross-multiplied running / capacity; empty disks count as work, too. */
-    return (uint64_t)a->running * b->capacity < (uint64_t)b->running * a->capacity;
-}
-
-static size_t choose_proxy(const struct xv_sched_site *site, const struct xv_sched_disk *disk,
-                           size_t vm_host)
-{
-    size_t best = XV_SCHED_NONE;
-    size_t local = XV_SCHED_NONE;
-    for (size_t i = 0; i < site->proxy_count; i++) {
-        if (!xv_sched_eligible(site, i, disk->sr))
-            continue;
-        const struct xv_sched_proxy *proxy = &site->proxies[i];
-        if (best == XV_SCHED_NONE || less_loaded(proxy, &site->proxies[best], disk->bytes))
-            best = i;
-        if (vm_host != XV_SCHED_NONE && proxy->host == vm_host &&
-            (local == XV_SCHED_NONE || less_loaded(proxy, &site->proxies[local], disk->bytes)))
-            local = i;
-    }
-    if (local == XV_SCHED_NONE)
-        return best;
-    return less_loaded(&site->proxies[best], &site->proxies[local], disk->bytes) ? best : local;
-}
-
-static size_t largest_open_disk(const struct xv_sched_vm *vm)
-{
-    size_t largest = XV_SCHED_NONE;
-    for (size_t i = 0; i < vm->disk_count; i++) {
-        if (vm->disks[i].proxy == XV_SCHED_NONE &&
-            (largest == XV_SCHED_NONE || vm->disks[i].bytes > vm->disks[largest].bytes))
-            largest = i;
-    }
-    return largest;
-}
-
-bool xv_sched_assign(struct xv_sched_site *site, struct xv_sched_vm *vm)
-{
-    for (size_t i = 0; i < vm->disk_count; i++)
-        vm->disks[i].proxy = XV_SCHED_NONE;
-    if (site->proxy_count == 0 || xv_sched_eligible_count(site, vm) == 0)
-        return false;
-    size_t index;
-    while ((index = largest_open_disk(vm)) != XV_SCHED_NONE) {
-        struct xv_sched_disk *disk = &vm->disks[index];
-        disk->proxy = choose_proxy(site, disk, vm->host);
-        site->proxies[disk->proxy].bytes += disk->bytes;
-        site->proxies[disk->proxy].running++;
-    }
-    return true;
 }
 
 size_t xv_sched_helping_hosts(const struct xv_sched_site *site, const struct xv_sched_vm *vm,

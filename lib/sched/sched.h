@@ -100,11 +100,6 @@ size_t xv_sched_eligible_count(const struct xv_sched_site *site, const struct xv
 int xv_sched_order(const struct xv_sched_site *site, const struct xv_sched_vm *vms, size_t count,
                    size_t *order, xvsa_error **error) XV_MUST_CHECK;
 
-/* Gives each disk of a VM to the eligible proxy that has the least to do for its capacity, largest disk
- * first; of equals, one on the VM's own host. False, with nothing given, when some disk has no eligible
- * proxy (its proxy is XV_SCHED_NONE then). */
-bool xv_sched_assign(struct xv_sched_site *site, struct xv_sched_vm *vm);
-
 /* Hosts where one more proxy would reach every disk of the VM that no proxy reaches; helps[host_count].
  * Returns how many there are. */
 size_t xv_sched_helping_hosts(const struct xv_sched_site *site, const struct xv_sched_vm *vm,

@@ -17,6 +17,7 @@
 #include "repo/state.h"
 
 struct xv_index;
+struct xv_done;
 
 struct xv_repo {
     atomic_uint references;
@@ -34,6 +35,8 @@ struct xv_repo {
     struct xv_state state;
     xvsa_error *damage; /* why the journal cannot be read to its end */
     struct xv_index *index;
+    struct xv_baton doing; /* held by who reads progress; guards done */
+    struct xv_done *done;  /* of works that are open */
 };
 
 /* Journal ---------------------------------------------------------------------------------------- */

@@ -195,6 +195,9 @@ static int encode_entry(struct xv_repo *repo, const char *name, const json_t *re
     rc = xv_object_seal(repo->crypt, XV_TYPE_JOURNAL, name, text, strlen(text), ret, ret_length,
                         error);
     free(text);
+    if (rc == 0 && *ret_length > XV_JOURNAL_ENTRY_MAX)
+        rc = xv_fail(error, XVSA_ERR_LIMIT, "repo", "an entry of the journal would have %zu bytes",
+                     *ret_length);
     return rc;
 }
 

@@ -43,15 +43,16 @@ static void decode_stats(const json_t *stats, struct xv_store_stats *ret)
     (void)xv_json_u64(stats, "known", &ret->bytes_known);
     (void)xv_json_u64(stats, "new", &ret->bytes_new);
     (void)xv_json_u64(stats, "stored", &ret->bytes_stored);
+    (void)xv_json_u64(stats, "adopted", &ret->bytes_adopted);
 }
 
 json_t *xv_stats_json(const struct xv_store_stats *stats)
 {
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read", (json_int_t)stats->bytes_read,
-                     "kept", (json_int_t)stats->bytes_kept, "zero", (json_int_t)stats->bytes_zero,
-                     "same", (json_int_t)stats->bytes_same, "known", (json_int_t)stats->bytes_known,
-                     "new", (json_int_t)stats->bytes_new, "stored",
-                     (json_int_t)stats->bytes_stored);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "read",
+                     (json_int_t)stats->bytes_read, "kept", (json_int_t)stats->bytes_kept, "zero",
+                     (json_int_t)stats->bytes_zero, "same", (json_int_t)stats->bytes_same, "known",
+                     (json_int_t)stats->bytes_known, "new", (json_int_t)stats->bytes_new, "stored",
+                     (json_int_t)stats->bytes_stored, "adopted", (json_int_t)stats->bytes_adopted);
 }
 
 static int decode_disk(const json_t *row, struct xv_stored_disk *disk)

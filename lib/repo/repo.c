@@ -10,6 +10,7 @@
 
 #include "repo/internal.h"
 #include "repo/key.h"
+#include "repo/work_facts.h"
 
 #define DEFAULT_KDF_LOG_N 17
 #define DEFAULT_LEVEL     1
@@ -59,6 +60,7 @@ static int make_repo(struct xv_target *target, const struct xv_repo_options *opt
     repo->level = options->compression_level == 0 ? DEFAULT_LEVEL : options->compression_level;
     repo->lock_fd = -1;
     xv_baton_init(&repo->journal);
+    xv_baton_init(&repo->doing);
     xv_state_init(&repo->state);
     int rc = xv_index_new(repo, &repo->index, error);
     if (rc != 0) {
@@ -84,6 +86,8 @@ void xv_repo_unref(struct xv_repo *repo)
     xv_state_free(&repo->state);
     xvsa_error_unref(repo->damage);
     xv_baton_destroy(&repo->journal);
+    xv_baton_destroy(&repo->doing);
+    xv_done_free(repo->done);
     xv_crypt_free(repo->crypt);
     if (repo->lock_fd >= 0) {
         (void)unlink(repo->lock_path);

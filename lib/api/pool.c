@@ -96,7 +96,7 @@ XVSA_API int32_t xvsa_pool_close(xvsa_pool *pool, const xvsa_call *call, xvsa_er
         rc = xv_call_resolve(call, &within, error);
     if (rc != 0)
         return rc;
-    return xv_client_close(xv_pool_client(pool_of(pool)), &within, error);
+    return xv_pool_close(pool_of(pool), &within, error);
 }
 
 XVSA_API xvsa_pool *xvsa_pool_ref(xvsa_pool *pool)
@@ -135,7 +135,7 @@ static int read_inventory(xvsa_pool *pool, const xvsa_call *call, struct xv_inve
         rc = xv_call_resolve(call, &within, error);
     if (rc != 0)
         return rc;
-    return xv_inventory_read(xv_pool_client(pool_of(pool)), &within, ret, error);
+    return xv_pool_inventory(pool_of(pool), &within, ret, error);
 }
 
 XVSA_API int32_t xvsa_pool_inventory(xvsa_pool *pool, const xvsa_call *call, char **ret_json,

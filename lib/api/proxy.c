@@ -107,7 +107,7 @@ XVSA_API int32_t xvsa_proxy_reach(xvsa_proxy *proxy, const xvsa_call *call, char
     if (rc == 0)
         rc = xv_call_resolve(call, &within, error);
     if (rc == 0)
-        rc = xv_inventory_read(xv_pool_client(proxy->pool), &within, &inventory, error);
+        rc = xv_pool_inventory(proxy->pool, &within, &inventory, error);
     if (rc != 0)
         return rc;
     bool coordinates = xv_pool_is_coordinator(proxy->pool, proxy->proxy);

@@ -100,7 +100,7 @@ XVSA_API int32_t xvsa_pool_find_sr(xvsa_pool *pool, const char *uuid_or_name, co
     if (rc == 0)
         rc = xv_call_resolve(call, &within, error);
     if (rc == 0)
-        rc = xv_inventory_read(xv_pool_client(pool_of(pool)), &within, &inventory, error);
+        rc = xv_pool_inventory(pool_of(pool), &within, &inventory, error);
     if (rc != 0)
         return rc;
     rc = find_sr(inventory, uuid_or_name, &sr, error);

@@ -57,7 +57,7 @@ void xv_plan_unref(struct xv_plan *plan)
 
 static int look_at_pool(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error)
 {
-    int rc = xv_inventory_read(xv_pool_client(plan->pool), call, &plan->inventory, error);
+    int rc = xv_pool_inventory(plan->pool, call, &plan->inventory, error);
     if (rc == 0)
         rc = xv_pool_proxies(plan->pool, &plan->proxies, &plan->proxy_count, error);
     if (rc == 0)

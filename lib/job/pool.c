@@ -9,6 +9,7 @@ struct xv_pool {
     atomic_uint references;
     struct xv_engine *engine;
     struct xv_client *client;
+    struct xv_live *live;
     pthread_mutex_t lock; /* guards proxies and proxy_count */
     struct xv_proxy **proxies;
     size_t proxy_count;
@@ -18,9 +19,11 @@ int xv_pool_new(struct xv_engine *engine, struct xv_client *client, struct xv_po
                 xvsa_error **error)
 {
     struct xv_pool *pool = calloc(1, sizeof *pool);
-    if (pool == NULL) {
+    int rc = pool == NULL ? xv_fail_memory(error) : xv_live_new(client, &pool->live, error);
+    if (rc != 0) {
+        free(pool);
         xv_client_free(client);
-        return xv_fail_memory(error);
+        return rc;
     }
     atomic_init(&pool->references, 1);
     pool->engine = xv_engine_ref(engine);
@@ -41,10 +44,28 @@ void xv_pool_unref(struct xv_pool *pool)
     if (pool == NULL || atomic_fetch_sub_explicit(&pool->references, 1, memory_order_acq_rel) != 1)
         return;
     xv_proxies_free(pool->proxies, pool->proxy_count);
+    xv_live_free(pool->live);
     xv_client_free(pool->client);
     xv_engine_unref(pool->engine);
     pthread_mutex_destroy(&pool->lock);
     free(pool);
+}
+
+int xv_pool_close(struct xv_pool *pool, const struct xv_call *call, xvsa_error **error)
+{
+    xv_live_stop(pool->live);
+    return xv_client_close(pool->client, call, error);
+}
+
+struct xv_live *xv_pool_live(const struct xv_pool *pool)
+{
+    return pool->live;
+}
+
+int xv_pool_inventory(struct xv_pool *pool, const struct xv_call *call, struct xv_inventory **ret,
+                      xvsa_error **error)
+{
+    return xv_live_inventory(pool->live, 0, call, ret, error);
 }
 
 struct xv_client *xv_pool_client(const struct xv_pool *pool)

@@ -12,7 +12,7 @@
 #include "job/json.h"
 #include "job/reason.h"
 #include "sched/sched.h"
-#include "xenapi/inventory.h"
+#include "xenapi/live.h"
 
 #define XV_PROXY_DISKS 4
 
@@ -32,7 +32,15 @@ int xv_pool_new(struct xv_engine *engine, struct xv_client *client, struct xv_po
                 xvsa_error **error) XV_MUST_CHECK;
 struct xv_pool *xv_pool_ref(struct xv_pool *pool);
 void xv_pool_unref(struct xv_pool *pool);
+/* Stops following the pool's events and logs out; later calls to the pool fail with STATE. */
+int xv_pool_close(struct xv_pool *pool, const struct xv_call *call, xvsa_error **error);
 struct xv_client *xv_pool_client(const struct xv_pool *pool);
+/* What the pool holds, kept current; for watches (xenapi/live.h), which have to be closed before the
+ * reference to the pool is dropped. */
+struct xv_live *xv_pool_live(const struct xv_pool *pool);
+/* What the pool holds now: as of the call's beginning or later. Dropped with xv_inventory_free. */
+int xv_pool_inventory(struct xv_pool *pool, const struct xv_call *call, struct xv_inventory **ret,
+                      xvsa_error **error) XV_MUST_CHECK;
 struct xv_engine *xv_pool_engine(const struct xv_pool *pool);
 
 /* name NULL: that of the VM. EXISTS when name or VM is taken, NOT_FOUND for an unknown VM. The caller

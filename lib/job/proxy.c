@@ -76,7 +76,7 @@ int xv_pool_add_proxy(struct xv_pool *pool, const char *name, const char *vm_uui
                       xvsa_error **error)
 {
     struct xv_inventory *inventory = NULL;
-    int rc = xv_inventory_read(xv_pool_client(pool), call, &inventory, error);
+    int rc = xv_pool_inventory(pool, call, &inventory, error);
     if (rc != 0)
         return rc;
     struct xv_proxy *proxy = NULL;

@@ -10,13 +10,6 @@
 
 #define ATTEMPTS 3
 
-static struct xv_list *list_of(struct xv_store *store, const struct xv_class_reader *reader)
-{
-    return reader->list_offset == SIZE_MAX
-               ? NULL
-               : (struct xv_list *)(void *)((char *)store + reader->list_offset);
-}
-
 static int read_one(struct xv_client *client, const struct xv_class_reader *reader,
                     struct xv_store *store, const char *ref, const struct xv_call *call,
                     xvsa_error **error)
@@ -78,7 +71,7 @@ static int read_singly(struct xv_client *client, const struct xv_class_reader *r
 static int read_class(struct xv_client *client, const struct xv_class_reader *reader,
                       struct xv_store *store, const struct xv_call *call, xvsa_error **error)
 {
-    struct xv_list *list = list_of(store, reader);
+    struct xv_list *list = xv_store_list(store, reader);
     xvsa_error *failure = NULL;
     int rc = xv_client_each_record(client, reader->class_name, reader->read, store, call, &failure);
     if (rc == XVSA_ERR_PROTOCOL && xvsa_error_http_status(failure) == 0) {
@@ -148,41 +141,41 @@ int xv_inventory_read(struct xv_client *client, const struct xv_call *call,
     }
 }
 
-/* The public part begins the store. */
-static struct xv_store *store_of(const struct xv_inventory *inventory)
+struct xv_inventory *xv_inventory_ref(struct xv_inventory *inventory)
 {
-    return (struct xv_store *)(uintptr_t)inventory;
+    atomic_fetch_add_explicit(&xv_store_of(inventory)->references, 1, memory_order_relaxed);
+    return inventory;
 }
 
 void xv_inventory_free(struct xv_inventory *inventory)
 {
     if (inventory != NULL)
-        xv_store_free(store_of(inventory));
+        xv_store_free(xv_store_of(inventory));
 }
 
 const struct xv_host *xv_inventory_host(const struct xv_inventory *inventory, const char *id)
 {
-    return xv_store_find(store_of(inventory), XV_KIND_HOST, id);
+    return xv_store_find(xv_store_of(inventory), XV_KIND_HOST, id);
 }
 
 const struct xv_sr *xv_inventory_sr(const struct xv_inventory *inventory, const char *id)
 {
-    return xv_store_find(store_of(inventory), XV_KIND_SR, id);
+    return xv_store_find(xv_store_of(inventory), XV_KIND_SR, id);
 }
 
 const struct xv_network *xv_inventory_network(const struct xv_inventory *inventory, const char *id)
 {
-    return xv_store_find(store_of(inventory), XV_KIND_NETWORK, id);
+    return xv_store_find(xv_store_of(inventory), XV_KIND_NETWORK, id);
 }
 
 const struct xv_vm *xv_inventory_vm(const struct xv_inventory *inventory, const char *id)
 {
-    return xv_store_find(store_of(inventory), XV_KIND_VM, id);
+    return xv_store_find(xv_store_of(inventory), XV_KIND_VM, id);
 }
 
 const struct xv_vdi *xv_inventory_vdi(const struct xv_inventory *inventory, const char *id)
 {
-    return xv_store_find(store_of(inventory), XV_KIND_VDI, id);
+    return xv_store_find(xv_store_of(inventory), XV_KIND_VDI, id);
 }
 
 bool xv_inventory_reaches(const struct xv_inventory *inventory, const struct xv_host *host,

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What a pool holds at one instant: typed, compact, indexed by reference and uuid. Immutable once read;
- * references and uuids are text that belongs to the inventory. References are valid for one epoch of the
- * client; keep uuids.
+ * What a pool holds at one instant: typed, compact, indexed by reference and uuid. Immutable once read
+ * and reference counted; references and uuids are text that belongs to the inventory. References are
+ * valid for one epoch of the client; keep uuids.
  */
 #ifndef XV_XENAPI_INVENTORY_H
 #define XV_XENAPI_INVENTORY_H
@@ -12,6 +12,7 @@
 struct xv_host {
     const char *ref, *uuid, *name, *address;
     const char *product; /* "XCP-ng 8.3.0" */
+    int64_t api_major, api_minor;
     bool enabled, live, coordinator;
 };
 
@@ -35,6 +36,7 @@ struct xv_network {
 };
 
 struct xv_pif {
+    const char *ref;
     const struct xv_host *host;
     const struct xv_network *network;
     const char *address; /* IPv4 or "" */
@@ -88,8 +90,9 @@ struct xv_omission {
 struct xv_inventory {
     const char *pool_ref, *pool_uuid, *pool_name, *default_sr;
     int64_t api_major, api_minor;
-    bool cbt_licensed; /* pool.restrictions["restrict_cbt"] is "false" */
-    uint64_t epoch;    /* of the client when it was read */
+    bool cbt_licensed;   /* pool.restrictions["restrict_cbt"] is "false" */
+    uint64_t epoch;      /* of the client when it was read */
+    uint64_t generation; /* grows with every change a live inventory learnt of (xenapi/live.h) */
     const struct xv_host *hosts;
     const struct xv_sr *srs;
     const struct xv_pbd *pbds;
@@ -109,6 +112,8 @@ struct xv_inventory {
  * one by one, and those that still cannot be read become omissions. */
 int xv_inventory_read(struct xv_client *client, const struct xv_call *call,
                       struct xv_inventory **ret, xvsa_error **error) XV_MUST_CHECK;
+struct xv_inventory *xv_inventory_ref(struct xv_inventory *inventory);
+/* Drops a reference. NULL is allowed. */
 void xv_inventory_free(struct xv_inventory *inventory);
 
 /* NULL when there is none. By reference or by uuid. */

@@ -74,7 +74,7 @@ static int read_pool(void *user, const char *ref, const struct xv_value *record,
     all->pool_ref = keep(&copier, ref);
     all->pool_uuid = text(&copier, "uuid");
     all->pool_name = text(&copier, "name_label");
-    all->default_sr = ref_of(&copier, "default_SR");
+    copier.store->default_sr = ref_of(&copier, "default_SR");
     all->cbt_licensed = strcmp(xv_value_get_string(restrictions, "restrict_cbt", ""), "false") == 0;
     copier.store->coordinator = ref_of(&copier, "master");
     return finish(&copier, record, error);
@@ -98,10 +98,8 @@ static int read_host(void *user, const char *ref, const struct xv_value *record,
     host->address = text(&copier, "address");
     host->product = keep(&copier, product[0] == ' ' ? product + 1 : product);
     host->enabled = flag(&copier, "enabled");
-    if (copier.store->coordinator != NULL && strcmp(ref, copier.store->coordinator) == 0) {
-        copier.store->public.api_major = xv_value_get_int(record, "API_version_major", 0);
-        copier.store->public.api_minor = xv_value_get_int(record, "API_version_minor", 0);
-    }
+    host->api_major = xv_value_get_int(record, "API_version_major", 0);
+    host->api_minor = xv_value_get_int(record, "API_version_minor", 0);
     return finish(&copier, host, error);
 }
 
@@ -122,9 +120,9 @@ static int read_driver(void *user, const char *ref, const struct xv_value *recor
 {
     struct copier copier = {.store = user, .record = record};
     struct xv_driver *driver = xv_list_add(&copier.store->drivers, NULL);
-    (void)ref;
     if (driver == NULL)
         return xv_fail_memory(error);
+    driver->ref = keep(&copier, ref);
     driver->type = text(&copier, "type");
     driver->supports_cbt =
         xv_value_get(xv_value_get(record, "features"), "VDI_CONFIG_CBT") != NULL ||
@@ -183,9 +181,9 @@ static int read_pif(void *user, const char *ref, const struct xv_value *record, 
     struct copier copier = {.store = user, .record = record};
     struct xv_links links = {ref_of(&copier, "host"), ref_of(&copier, "network")};
     struct xv_pif *pif = xv_list_add(&copier.store->pifs, &links);
-    (void)ref;
     if (pif == NULL)
         return xv_fail_memory(error);
+    pif->ref = keep(&copier, ref);
     pif->address = text(&copier, "IP");
     pif->attached = flag(&copier, "currently_attached");
     pif->management = flag(&copier, "management");
@@ -285,21 +283,70 @@ static int read_vm(void *user, const char *ref, const struct xv_value *record, x
     return finish(&copier, vm, error);
 }
 
-#define LIST(name) offsetof(struct xv_store, name)
+static bool always_moves(const void *before, const struct xv_links *links_before, const void *after,
+                         const struct xv_links *links_after)
+{
+    (void)before;
+    (void)links_before;
+    (void)after;
+    (void)links_after;
+    return true;
+}
 
-/* The pool first: it tells which host is the coordinator. */
+/* Their fill level changes all the time. */
+static bool sr_moves(const void *before, const struct xv_links *links_before, const void *after,
+                     const struct xv_links *links_after)
+{
+    const struct xv_sr *old = before;
+    const struct xv_sr *new = after;
+    (void)links_before;
+    (void)links_after;
+    return old == NULL || new == NULL || old->shared != new->shared ||
+           strcmp(old->type, new->type) != 0;
+}
+
+static const char *place_of(const void *vm, const struct xv_links *links)
+{
+    return vm == NULL ? XV_NULL_REF : links->first;
+}
+
+static bool vm_moves(const void *before, const struct xv_links *links_before, const void *after,
+                     const struct xv_links *links_after)
+{
+    return strcmp(place_of(before, links_before), place_of(after, links_after)) != 0;
+}
+
+#define TEXTS(type, ...) static const size_t type##_texts[] = {__VA_ARGS__}
+#define AT(type, member) offsetof(struct xv_##type, member)
+TEXTS(host, AT(host, ref), AT(host, uuid), AT(host, name), AT(host, address), AT(host, product));
+TEXTS(metrics, AT(metrics, ref));
+TEXTS(driver, AT(driver, ref), AT(driver, type));
+TEXTS(sr, AT(sr, ref), AT(sr, uuid), AT(sr, name), AT(sr, type), AT(sr, content_type));
+TEXTS(pbd, AT(pbd, ref));
+TEXTS(network, AT(network, ref), AT(network, uuid), AT(network, name), AT(network, bridge));
+TEXTS(pif, AT(pif, ref), AT(pif, address));
+TEXTS(vdi, AT(vdi, ref), AT(vdi, uuid), AT(vdi, name), AT(vdi, type), AT(vdi, snapshot_of),
+      AT(vdi, vhd_parent), AT(vdi, tag));
+TEXTS(vbd, AT(vbd, ref), AT(vbd, device), AT(vbd, type), AT(vbd, mode));
+TEXTS(vif, AT(vif, ref), AT(vif, device), AT(vif, mac));
+TEXTS(vm, AT(vm, ref), AT(vm, uuid), AT(vm, name), AT(vm, power_state), AT(vm, snapshot_of),
+      AT(vm, tag));
+
+#define LIST(name, type)                                                                           \
+    offsetof(struct xv_store, name), false, type##_texts, sizeof type##_texts / sizeof(size_t)
+
 const struct xv_class_reader xv_class_readers[] = {
-    {"pool", read_pool, SIZE_MAX, false},
-    {"host", read_host, LIST(hosts), false},
-    {"host_metrics", read_metrics, LIST(metrics), false},
-    {"SM", read_driver, LIST(drivers), true},
-    {"SR", read_sr, LIST(srs), false},
-    {"PBD", read_pbd, LIST(pbds), false},
-    {"network", read_network, LIST(networks), false},
-    {"PIF", read_pif, LIST(pifs), false},
-    {"VDI", read_vdi, LIST(vdis), false},
-    {"VBD", read_vbd, LIST(vbds), false},
-    {"VIF", read_vif, LIST(vifs), false},
-    {"VM", read_vm, LIST(vms), false},
+    {"pool", read_pool, SIZE_MAX, false, NULL, 0, always_moves},
+    {"host", read_host, LIST(hosts, host), always_moves},
+    {"host_metrics", read_metrics, LIST(metrics, metrics), always_moves},
+    {"SM", read_driver, offsetof(struct xv_store, drivers), true, driver_texts, 2, NULL},
+    {"SR", read_sr, LIST(srs, sr), sr_moves},
+    {"PBD", read_pbd, LIST(pbds, pbd), always_moves},
+    {"network", read_network, LIST(networks, network), NULL},
+    {"PIF", read_pif, LIST(pifs, pif), NULL},
+    {"VDI", read_vdi, LIST(vdis, vdi), NULL},
+    {"VBD", read_vbd, LIST(vbds, vbd), NULL},
+    {"VIF", read_vif, LIST(vifs, vif), NULL},
+    {"VM", read_vm, LIST(vms, vm), vm_moves},
 };
 const size_t xv_class_reader_count = sizeof xv_class_readers / sizeof xv_class_readers[0];

@@ -20,6 +20,7 @@ struct xv_store *xv_store_new(void)
     struct xv_store *store = calloc(1, sizeof *store);
     if (store == NULL)
         return NULL;
+    atomic_init(&store->references, 1);
     store->hosts.item_size = sizeof(struct xv_host);
     store->metrics.item_size = sizeof(struct xv_metrics);
     store->srs.item_size = sizeof(struct xv_sr);
@@ -37,7 +38,8 @@ struct xv_store *xv_store_new(void)
 
 void xv_store_free(struct xv_store *store)
 {
-    if (store == NULL)
+    if (store == NULL ||
+        atomic_fetch_sub_explicit(&store->references, 1, memory_order_acq_rel) != 1)
         return;
     struct xv_list *lists[] = {&store->hosts, &store->metrics,  &store->srs,
                                &store->pbds,  &store->networks, &store->pifs,
@@ -56,6 +58,29 @@ void xv_store_free(struct xv_store *store)
     free(store);
 }
 
+/* The public part begins the store. */
+struct xv_store *xv_store_of(const struct xv_inventory *inventory)
+{
+    return (struct xv_store *)(uintptr_t)inventory;
+}
+
+struct xv_list *xv_store_list(struct xv_store *store, const struct xv_class_reader *reader)
+{
+    return reader->list_offset == SIZE_MAX
+               ? NULL
+               : (struct xv_list *)(void *)((char *)store + reader->list_offset);
+}
+
+size_t xv_store_count(struct xv_store *store, const struct xv_class_reader *reader)
+{
+    const struct xv_list *list = xv_store_list(store, reader);
+    const struct xv_omission *omissions = store->omissions.items;
+    size_t count = list == NULL ? 1 : list->count;
+    for (size_t i = 0; i < store->omissions.count; i++)
+        count += strcmp(omissions[i].class_name, reader->class_name) == 0;
+    return count;
+}
+
 void *xv_store_alloc(struct xv_store *store, size_t size)
 {
     size = (size + sizeof(void *) - 1) & ~(sizeof(void *) - 1);
@@ -67,6 +92,7 @@ void *xv_store_alloc(struct xv_store *store, size_t size)
             return NULL;
         *block = (struct xv_arena_block){.next = store->arena, .size = room};
         store->arena = block;
+        store->arena_size += room;
     }
     void *memory = block->data + block->used;
     block->used += size;
@@ -211,6 +237,10 @@ static void link_hosts(struct xv_store *store, const char *coordinator)
     for (size_t i = 0; i < store->hosts.count; i++) {
         const char *wanted = store->hosts.links[i].first;
         hosts[i].coordinator = coordinator != NULL && strcmp(hosts[i].ref, coordinator) == 0;
+        if (hosts[i].coordinator) {
+            store->public.api_major = hosts[i].api_major;
+            store->public.api_minor = hosts[i].api_minor;
+        }
         for (size_t k = 0; k < store->metrics.count; k++) {
             if (strcmp(metrics[k].ref, wanted) == 0)
                 hosts[i].live = metrics[k].live;
@@ -275,6 +305,7 @@ static int group_devices(struct xv_store *store, xvsa_error **error)
     const struct xv_vif **vifs = xv_store_alloc(store, all->vif_count * sizeof *vifs);
     if (vbds == NULL || vifs == NULL)
         return xv_fail_memory(error);
+    struct xv_vm *vms = store->vms.items;
     struct xv_vm *vm;
     for (size_t i = 0; i < all->vbd_count; i++) {
         if ((vm = own_vm(store, all->vbds[i].vm)) != NULL)
@@ -284,7 +315,6 @@ static int group_devices(struct xv_store *store, xvsa_error **error)
         if ((vm = own_vm(store, all->vifs[i].vm)) != NULL)
             vm->vif_count++;
     }
-    struct xv_vm *vms = store->vms.items;
     for (size_t i = 0; i < all->vm_count; i++) {
         vms[i].vbds = vbds;
         vms[i].vifs = vifs;
@@ -337,17 +367,6 @@ static void sort_devices(struct xv_store *store)
     }
 }
 
-static void release_links(struct xv_store *store)
-{
-    struct xv_list *lists[] = {&store->hosts,    &store->srs,  &store->pbds,
-                               &store->networks, &store->pifs, &store->vdis,
-                               &store->vbds,     &store->vifs, &store->vms};
-    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
-        free(lists[i]->links);
-        lists[i]->links = NULL;
-    }
-}
-
 int xv_store_finish(struct xv_store *store, xvsa_error **error)
 {
     publish(store);
@@ -357,11 +376,10 @@ int xv_store_finish(struct xv_store *store, xvsa_error **error)
     link_hosts(store, store->coordinator);
     link_storage(store);
     link_devices(store);
-    if (xv_store_find(store, XV_KIND_SR, store->public.default_sr) == NULL)
-        store->public.default_sr = NULL;
+    const struct xv_sr *default_sr = xv_store_find(store, XV_KIND_SR, store->default_sr);
+    store->public.default_sr = default_sr == NULL ? NULL : default_sr->ref;
     rc = group_devices(store, error);
     if (rc == 0)
         sort_devices(store);
-    release_links(store);
     return rc;
 }

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "xenapi/events.h"
 #include "xenapi/operations_internal.h"
 
 #define EVENT_SECONDS  30
-#define EVENT_SLACK_MS 20000 /* for the answer to arrive after the server's own timeout */
 #define POLL_MS        1000
 #define LOST_PAUSE_MS  500
 #define BUSY_PAUSE_MS  1000
@@ -80,29 +80,16 @@ static int read_events(struct watch *watch, const struct xv_value *answer, struc
     return 0;
 }
 
-static struct xv_value *event_params(const struct watch *watch, int64_t seconds)
-{
-    char class_name[256];
-    snprintf(class_name, sizeof class_name, "task/%s", watch->task);
-    struct xv_value *params = xv_value_new_array();
-    bool good = xv_value_add(params, xv_params(class_name, NULL));
-    good = good && xv_value_add(params, xv_value_new_string(watch->token));
-    good = good && xv_value_add(params, xv_value_new_double((double)seconds));
-    if (good)
-        return params;
-    xv_value_free(params);
-    return NULL;
-}
-
 /* Waits for something to happen to the task. */
 static int wait_event(struct watch *watch, struct xv_value **ret, xvsa_error **error)
 {
+    char class_name[256];
     int64_t seconds = xv_call_left(watch->call, EVENT_SECONDS * 1000) / 1000;
-    struct xv_call limit = xv_call_within(watch->call, seconds * 1000 + EVENT_SLACK_MS);
     struct xv_value *answer = NULL;
     xvsa_error *failure = NULL;
-    int rc = xv_ask(watch->client, "event.from", event_params(watch, seconds < 1 ? 1 : seconds),
-                    true, &limit, &answer, &failure);
+    snprintf(class_name, sizeof class_name, "task/%s", watch->task);
+    int rc = xv_events_from(watch->client, xv_params(class_name, NULL), watch->token,
+                            seconds < 1 ? 1 : (double)seconds, watch->call, &answer, &failure);
     if (rc == 0) {
         rc = read_events(watch, answer, ret, &failure);
     } else if (xvsa_error_xenapi_code(failure) != NULL || rc == XVSA_ERR_PROTOCOL ||

@@ -125,14 +125,22 @@ static bool find_tag(void *user, const char *tag)
 }
 
 /* A snapshot whose call failed or was cancelled may exist all the same. */
-static void remove_unknown(struct cleaning *cleaning)
+static void remove_unknown(struct cleaning *cleaning, bool committed)
 {
     struct xv_backup *backup = cleaning->backup;
+    const struct xv_vm_run *run = backup->run;
+    const char **keep = calloc(run->disk_count + 1, sizeof(const char *));
+    size_t count = 0;
+    for (size_t i = 0; keep != NULL && committed && i < run->disk_count; i++) {
+        if (keeps_tracking(&run->disks[i]))
+            keep[count++] = run->disks[i].snapshot->vdi_uuid;
+    }
     size_t removed = 0;
     size_t left = 0;
     xvsa_error *error = NULL;
-    int rc = xv_leftovers_remove(backup->client, find_tag, backup->run->tag, NULL, 0,
+    int rc = xv_leftovers_remove(backup->client, find_tag, backup->run->tag, keep, count,
                                  &cleaning->call, &removed, &left, &error);
+    free(keep);
     check(cleaning, rc, error);
     if (left > 0)
         cleaning->clean = false;
@@ -146,8 +154,6 @@ static void remove_unknown(struct cleaning *cleaning)
 void xv_backup_clean(struct xv_backup *backup, bool committed)
 {
     struct xv_vm_run *run = backup->run;
-    if (run->intent == 0)
-        return;
     struct cleaning cleaning = {backup, xv_run_cleanup_call(), "", true};
     xv_base_tag(run->job->plan->repo, run->plan->uuid, cleaning.tag);
     if (backup->migration_blocked)
@@ -155,7 +161,7 @@ void xv_backup_clean(struct xv_backup *backup, bool committed)
     if (backup->snapshot_ref != NULL)
         remove_snapshot(&cleaning, committed);
     else
-        remove_unknown(&cleaning);
+        remove_unknown(&cleaning, committed);
     for (size_t i = 0; committed && i < run->disk_count; i++) {
         if (keeps_tracking(&run->disks[i]))
             reduce(&cleaning, &run->disks[i]);
@@ -163,4 +169,41 @@ void xv_backup_clean(struct xv_backup *backup, bool committed)
     if (committed)
         remove_old_bases(&cleaning);
     xv_run_settle(run, cleaning.clean);
+}
+
+/* The snapshot's disk of a disk, by its mark; nothing when it is gone. */
+static int recall_disk(struct xv_backup *backup, struct xv_disk_run *disk, xvsa_error **error)
+{
+    const struct xv_inventory *inventory = backup->run->job->plan->inventory;
+    for (size_t i = 0; i < inventory->vdi_count; i++) {
+        const struct xv_vdi *vdi = &inventory->vdis[i];
+        if (!vdi->is_snapshot || vdi->tag == NULL || strcmp(vdi->tag, backup->run->tag) != 0 ||
+            strcmp(vdi->snapshot_of, disk->plan->vdi->ref) != 0)
+            continue;
+        struct xv_snapshot_disk *snapshot = &backup->disks[backup->disk_count++];
+        *snapshot = (struct xv_snapshot_disk){.vdi_ref = strdup(vdi->ref),
+                                              .vdi_uuid = strdup(vdi->uuid),
+                                              .size = vdi->size,
+                                              .cbt_enabled = vdi->cbt_enabled};
+        disk->snapshot = snapshot;
+        return snapshot->vdi_ref == NULL || snapshot->vdi_uuid == NULL ? xv_fail_memory(error) : 0;
+    }
+    return 0;
+}
+
+int xv_backup_recall_committed(struct xv_backup *backup, const struct xv_call *call,
+                               xvsa_error **error)
+{
+    struct xv_vm_run *run = backup->run;
+    backup->touched = true;
+    backup->migration_blocked = run->job->plan->spec->block_migration;
+    if (backup->snapshot_ref != NULL)
+        return xv_backup_read_snapshot(backup, call, error);
+    backup->disks = calloc(run->disk_count + 1, sizeof *backup->disks);
+    int rc = backup->disks == NULL ? xv_fail_memory(error) : 0;
+    for (size_t i = 0; rc == 0 && i < run->disk_count; i++) {
+        if (!run->disks[i].plan->skipped)
+            rc = recall_disk(backup, &run->disks[i], error);
+    }
+    return rc;
 }

@@ -8,6 +8,7 @@
 #include "base/buffer.h"
 #include "job/janitor.h"
 #include "job/run.h"
+#include "job/task.h"
 #include "base/thread.h"
 
 #define BLOCK_LEAST  (256u << 10)
@@ -15,8 +16,8 @@
 /* What is left of a job's memory is for the packers of the repository. */
 #define BLOCKS_PART 4u
 
-static const char *const state_names[] = {"",        "running", "succeeded",
-                                          "partial", "failed",  "cancelled"};
+static const char *const state_names[] = {"",       "running",   "succeeded", "partial",
+                                          "failed", "cancelled", "parked",    "suspended"};
 
 const char *xv_job_state_name(int32_t state)
 {
@@ -27,6 +28,7 @@ static void destroy(struct xv_job *job)
 {
     xv_runs_free(job);
     xv_plan_unref(job->plan);
+    xv_task_free(job->task);
     xv_events_free(job->events);
     xvsa_cancel_unref(job->cancel);
     xvsa_error_unref(job->error);
@@ -64,7 +66,8 @@ static int make_id(struct xv_job *job, xvsa_error **error)
     return rc;
 }
 
-static int make_job(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
+static int make_job(struct xv_plan *plan, const struct xv_task *task, struct xv_job **ret,
+                    xvsa_error **error)
 {
     struct xv_job *job = calloc(1, sizeof *job);
     if (job == NULL)
@@ -77,7 +80,9 @@ static int make_job(struct xv_plan *plan, struct xv_job **ret, xvsa_error **erro
     job->state = XVSA_JOB_RUNNING;
     job->started_ms = xv_wall_ms();
     job->started_clock_ms = xv_clock_ms();
-    int rc = make_id(job, error);
+    int rc = task == NULL ? make_id(job, error) : xv_task_new(task, &job->task, error);
+    if (rc == 0 && task != NULL)
+        memcpy(job->id, task->job_id, XV_JOB_ID_LENGTH);
     if (rc == 0)
         rc = xv_events_new(&job->events, error);
     if (rc == 0)
@@ -92,9 +97,12 @@ static int make_job(struct xv_plan *plan, struct xv_job **ret, xvsa_error **erro
     return 0;
 }
 
+/* A task is in the state of its site, not in this process's. */
 static int enter_state(struct xv_job *job, xvsa_error **error)
 {
     const struct xv_plan *plan = job->plan;
+    if (job->task != NULL)
+        return 0;
     char *spec = json_dumps(plan->spec->json, JSON_COMPACT);
     if (spec == NULL)
         return xv_fail_memory(error);
@@ -131,7 +139,8 @@ static int run_vms(struct xv_job *job, xvsa_error **error)
     const struct xv_plan *plan = job->plan;
     uint32_t chunk = xv_repo_chunk_size(plan->repo);
     const struct xv_call call = {.cancel = job->cancel};
-    xv_janitor_run(plan->pool, plan->spec->name, &call);
+    if (job->task == NULL)
+        xv_janitor_run(plan->pool, plan->spec->name, &call);
     job->packs_left = job->memory - job->memory / BLOCKS_PART;
     int rc = make_slots(job, error);
     struct xv_pipeline *pipeline = NULL;
@@ -152,6 +161,8 @@ static bool has_failed(const struct xv_job *job, const struct xv_vm_run *run)
 {
     if (run->state == XV_RUN_SUCCEEDED)
         return false;
+    if (run->state == XV_RUN_PARKED)
+        return false;
     bool asked = atomic_load(&job->cancel_level) != 0;
     return !asked || run->state == XV_RUN_FAILED || run->state == XV_RUN_REFUSED;
 }
@@ -161,9 +172,11 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
 {
     size_t done = 0;
     size_t failed = 0;
+    size_t parked = 0;
     const struct xv_vm_run *first = NULL;
     for (size_t i = 0; i < job->vm_count; i++) {
         done += job->vms[i].state == XV_RUN_SUCCEEDED;
+        parked += job->vms[i].state == XV_RUN_PARKED;
         if (has_failed(job, &job->vms[i])) {
             failed++;
             first = first == NULL ? &job->vms[i] : first;
@@ -172,6 +185,11 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
     job->error = error;
     if (rc != 0)
         return rc == XVSA_ERR_CANCELLED ? XVSA_JOB_CANCELLED : XVSA_JOB_FAILED;
+    if (parked > 0) {
+        xv_fail(&job->error, XVSA_ERR_CANCELLED, "job", "job %s was parked at a checkpoint",
+                job->id);
+        return XVSA_JOB_PARKED;
+    }
     if (done + failed < job->vm_count) {
         xv_fail(&job->error, XVSA_ERR_CANCELLED, "job",
                 "job %s was cancelled: %zu of %zu VMs were done", job->id, done, job->vm_count);
@@ -196,6 +214,8 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
 static void note_end(struct xv_job *job, int32_t state, const char *report)
 {
     xvsa_error *error = NULL;
+    if (job->task != NULL)
+        return;
     if (xv_coord_job_end(xv_engine_coord(job->engine), job->id, xv_job_state_name(state), report,
                          job->ended_ms, &error) != 0)
         xv_log(xv_engine_env(job->engine), XVSA_LOG_WARNING, "job", "%s",
@@ -278,7 +298,8 @@ static int check_plan(const struct xv_plan *plan, xvsa_error **error)
                          plan->vm_count, plan->vms[0].name);
 }
 
-int xv_job_start(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
+static int start(struct xv_plan *plan, const struct xv_task *task, struct xv_job **ret,
+                 xvsa_error **error)
 {
     int rc = check_plan(plan, error);
     if (rc != 0)
@@ -287,7 +308,7 @@ int xv_job_start(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
         return xv_fail(error, XVSA_ERR_STATE, "job",
                        "the plan was started before; make another one");
     struct xv_job *job = NULL;
-    rc = make_job(plan, &job, error);
+    rc = make_job(plan, task, &job, error);
     if (rc == 0)
         rc = enter_state(job, error);
     if (rc == 0) {
@@ -303,6 +324,21 @@ int xv_job_start(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
     }
     *ret = job;
     return 0;
+}
+
+int xv_job_start(struct xv_plan *plan, struct xv_job **ret, xvsa_error **error)
+{
+    return start(plan, NULL, ret, error);
+}
+
+int xv_job_start_task(struct xv_plan *plan, const struct xv_task *task, struct xv_job **ret,
+                      xvsa_error **error)
+{
+    if (plan->spec->type == XV_JOB_VERIFY || plan->vm_count != 1)
+        return xv_fail(error, XVSA_ERR_INVALID, "job",
+                       "a task is the backup or restore of one VM, the plan has %zu",
+                       plan->vm_count);
+    return start(plan, task, ret, error);
 }
 
 static int64_t estimate(uint64_t done, uint64_t total, int64_t elapsed)
@@ -368,18 +404,30 @@ int xv_job_wait(struct xv_job *job, int64_t timeout_ms, xvsa_error **error)
                                          : xvsa_error_code(job->error);
 }
 
-void xv_job_cancel(struct xv_job *job, int32_t level)
+static void fire_all(struct xv_job *job)
 {
-    int before = atomic_load(&job->cancel_level);
-    while (before < level && !atomic_compare_exchange_weak(&job->cancel_level, &before, level))
-        continue;
-    if (level != XVSA_CANCEL_NOW)
-        return;
     pthread_mutex_lock(&job->lock);
     xvsa_cancel_fire(job->cancel);
     for (size_t i = 0; i < job->vm_count; i++)
         xvsa_cancel_fire(job->vms[i].cancel);
     pthread_mutex_unlock(&job->lock);
+}
+
+void xv_job_park(struct xv_job *job)
+{
+    if (job->task == NULL)
+        return;
+    atomic_store(&job->parking, true);
+    fire_all(job);
+}
+
+void xv_job_cancel(struct xv_job *job, int32_t level)
+{
+    int before = atomic_load(&job->cancel_level);
+    while (before < level && !atomic_compare_exchange_weak(&job->cancel_level, &before, level))
+        continue;
+    if (level == XVSA_CANCEL_NOW)
+        fire_all(job);
 }
 
 int xv_job_report(struct xv_job *job, char **ret, xvsa_error **error)

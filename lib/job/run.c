@@ -9,6 +9,7 @@
 #include <xxhash.h>
 
 #include "base/thread.h"
+#include "job/task.h"
 
 #define VM_THREADS_MAX 16u
 #define CLEANUP_MS     (5 * 60 * 1000)
@@ -16,7 +17,7 @@
 #define TICK_MS        500
 
 static const char *const state_names[] = {"waiting",   "running", "succeeded", "failed",
-                                          "cancelled", "refused", "skipped"};
+                                          "cancelled", "refused", "skipped", "parked"};
 
 const char *xv_run_state_name(enum xv_run_state state)
 {
@@ -28,6 +29,10 @@ const char *xv_run_state_name(enum xv_run_state state)
 static void make_tag(struct xv_vm_run *run)
 {
     const struct xv_job *job = run->job;
+    if (job->task != NULL) {
+        snprintf(run->tag, sizeof run->tag, "%s", job->task->given.tag);
+        return;
+    }
     const char *owner = xv_coord_owner(xv_engine_coord(job->engine));
     const char *name = job->plan->spec->name;
     int length = snprintf(run->tag, sizeof run->tag, "xvsa:%s.%zu:%s", job->id, run->index, owner);
@@ -91,6 +96,7 @@ void xv_runs_free(struct xv_job *job)
         for (size_t j = 0; j < run->disk_count; j++) {
             xv_reasons_free(&run->disks[j].reasons);
             xvsa_error_unref(run->disks[j].error);
+            json_decref(run->disks[j].movers);
         }
         free(run->disks);
         free(run->new_uuid);
@@ -152,15 +158,19 @@ static json_t *name_vm(const struct xv_vm_run *run)
                      xv_json_named(run->plan->uuid, run->plan->name));
 }
 
-static enum xv_run_state state_of(int rc)
+static enum xv_run_state state_of(const struct xv_job *job, int rc)
 {
+    struct xv_job *j = (struct xv_job *)(uintptr_t)job;
+    if (rc == XVSA_ERR_CANCELLED && atomic_load(&j->parking))
+        return XV_RUN_PARKED;
     return rc == 0 ? XV_RUN_SUCCEEDED : rc == XVSA_ERR_CANCELLED ? XV_RUN_CANCELLED : XV_RUN_FAILED;
 }
 
 static void note_outcome(struct xv_vm_run *run, int rc)
 {
     struct xv_job *job = run->job;
-    if (job->plan->spec->type != XV_JOB_BACKUP || rc == XVSA_ERR_CANCELLED)
+    if (job->plan->spec->type != XV_JOB_BACKUP || rc == XVSA_ERR_CANCELLED ||
+        rc == XVSA_ERR_FENCED)
         return;
     xvsa_error *error = NULL;
     if (xv_coord_outcome_set(xv_engine_coord(job->engine), job->plan->inventory->pool_uuid,
@@ -180,7 +190,7 @@ static void finish_vm(struct xv_vm_run *run, int rc, xvsa_error *error)
     }
     note_outcome(run, rc);
     pthread_mutex_lock(&job->lock);
-    run->state = state_of(rc);
+    run->state = state_of(job, rc);
     run->error = error;
     run->ended_ms = xv_wall_ms();
     job->packs_left += run->packs;
@@ -189,12 +199,12 @@ static void finish_vm(struct xv_vm_run *run, int rc, xvsa_error *error)
     for (size_t i = 0; i < run->disk_count; i++) {
         struct xv_disk_run *disk = &run->disks[i];
         if (disk->state == XV_RUN_WAITING || disk->state == XV_RUN_RUNNING)
-            disk->state = state_of(rc);
+            disk->state = state_of(job, rc);
     }
     pthread_mutex_unlock(&job->lock);
     atomic_fetch_add(&job->vms_done, 1);
     json_t *body = name_vm(run);
-    json_object_set_new(body, "state", json_string(xv_run_state_name(state_of(rc))));
+    json_object_set_new(body, "state", json_string(xv_run_state_name(state_of(job, rc))));
     json_object_set_new(body, "error", xv_json_error(error));
     json_object_set_new(body, "point",
                         run->point_id[0] == '\0' ? json_null() : json_string(run->point_id));
@@ -400,9 +410,32 @@ struct xv_call xv_run_cleanup_call(void)
     return (struct xv_call){.deadline_ms = xv_clock_ms() + CLEANUP_MS};
 }
 
+void xv_run_waited(struct xv_disk_run *disk, int64_t ms)
+{
+    pthread_mutex_lock(&disk->vm->job->lock);
+    disk->shares.waiting += (uint64_t)ms * 1000000u;
+    pthread_mutex_unlock(&disk->vm->job->lock);
+}
+
+const struct xv_host *xv_run_own_host(const struct xv_job *job)
+{
+    const struct xv_plan *plan = job->plan;
+    for (size_t i = 0; job->task != NULL && i < plan->proxy_count; i++) {
+        size_t host = plan->site.proxies[i].host;
+        if (strcmp(xv_proxy_name(plan->proxies[i]), job->task->given.proxy) == 0 &&
+            host < plan->inventory->host_count)
+            return &plan->inventory->hosts[host];
+    }
+    return NULL;
+}
+
 const struct xv_host *xv_run_host(const struct xv_disk_run *disk)
 {
     const struct xv_plan *plan = disk->vm->job->plan;
+    const struct xv_host *own = xv_run_own_host(disk->vm->job);
+    if (own != NULL && disk->plan->sr != NULL &&
+        xv_inventory_reaches(plan->inventory, own, disk->plan->sr))
+        return own;
     size_t host = plan->site.proxies[disk->plan->proxy].host;
     return host < plan->inventory->host_count ? &plan->inventory->hosts[host] : NULL;
 }

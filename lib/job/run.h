@@ -26,6 +26,7 @@ enum xv_run_state {
     XV_RUN_CANCELLED,
     XV_RUN_REFUSED, /* by the plan */
     XV_RUN_SKIPPED, /* disks only */
+    XV_RUN_PARKED,  /* stopped at a checkpoint */
 };
 const char *xv_run_state_name(enum xv_run_state state);
 
@@ -39,6 +40,8 @@ struct xv_disk_run {
     struct xv_store_stats stats;
     uint64_t bytes_audited;
     uint64_t bytes_written;       /* restore */
+    uint64_t bytes_twice;         /* read by two, or again after a loss */
+    json_t *movers;               /* of a task: who moved how much; NULL: not known yet */
     struct xv_shares shares;      /* of the workers while the disk moved */
     int64_t started_ms, ended_ms; /* xv_clock_ms */
     /* The rest belongs to the thread of the disk, then to that of the VM. */
@@ -69,8 +72,12 @@ struct xv_vm_run {
     void *work;     /* of the type of job; set before the disks' threads start */
 };
 
+struct xv_job_task;
+
 struct xv_job {
     atomic_uint references;
+    struct xv_job_task *task; /* NULL: a job of this process alone */
+    atomic_bool parking;
     char id[XV_JOB_ID_LENGTH + 1];
     struct xv_engine *engine;
     struct xv_plan *plan; /* NULL once the job has ended */
@@ -133,6 +140,11 @@ typedef int (*xv_disk_body)(struct xv_disk_run *disk, xvsa_error **error);
 int xv_disks_run(struct xv_vm_run *run, xv_disk_body body, void (*tick)(void *user), void *user,
                  xvsa_error **error) XV_MUST_CHECK;
 
+/* Adds to the time that a disk waited for its turn or for others. */
+void xv_run_waited(struct xv_disk_run *disk, int64_t ms);
+
+/* The host that this process runs on, as far as a task tells; NULL when it runs nowhere. */
+const struct xv_host *xv_run_own_host(const struct xv_job *job);
 /* The host of the proxy that moves the disk; NULL when it runs nowhere. */
 const struct xv_host *xv_run_host(const struct xv_disk_run *disk);
 

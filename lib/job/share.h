@@ -47,7 +47,7 @@ struct xv_share_ops {
     int (*wait)(void *user, int64_t timeout_ms, const struct xv_call *call, xvsa_error **error);
     /* Keeps facts (JSON object) for a successor; durable when it returns. FENCED when the task is another process's by now. */
     int (*note)(void *user, const char *facts, const struct xv_call *call, xvsa_error **error);
-    /* What others did on the disk, asked once all of it is done: JSON object {"movers": [{"proxy", "bytes", "units"}],
+    /* What others, and earlier attempts, did on the disk, asked once all of it is done: JSON object {"movers": [{"proxy", "bytes", "units"}],
      * "reasons": as xv_assist gave them}, which the caller frees. May be NULL: nobody else takes part. */
     int (*account)(void *user, const char *key, char **ret, const struct xv_call *call,
                    xvsa_error **error);

@@ -18,6 +18,7 @@ struct feed {
     struct xv_disk_writer *writer;
     uint64_t expected; /* bytes */
     uint64_t done;     /* bytes, discarded ones included */
+    struct xv_extents *moved; /* what went through; NULL: nobody wants to know */
     unsigned active;   /* workers that use the writer now */
     bool stopped;
     int rc;
@@ -28,7 +29,13 @@ struct xv_intake {
     struct xv_pipeline *pipeline;
     struct xv_session *session;
     xvsa_cancel *cancel;
-    struct xv_packer **packers; /* one for each worker, made by it */
+    struct seat *seats; /* one for each worker */
+};
+
+/* A worker's packer in a session, made by the worker. */
+struct seat {
+    pthread_mutex_t lock; /* guards packer: the worker's, and whoever's that flushes */
+    struct xv_packer *packer;
 };
 
 struct worker {
@@ -42,9 +49,10 @@ struct xv_pipeline {
     struct worker *workers;
     uint32_t count;
     atomic_uint_fast64_t *done;
-    atomic_uint_fast64_t idle_ns, cpu_ns, put_ns;
-    pthread_mutex_t lock; /* guards the feeds and failed */
+    atomic_uint_fast64_t idle_ns, cpu_ns, put_ns, paused_ns;
+    pthread_mutex_t lock; /* guards the feeds, failed and paused */
     pthread_cond_t changed;
+    bool paused;
     struct feed *failed;
 };
 
@@ -65,14 +73,16 @@ static bool enter(struct xv_pipeline *pipeline, struct feed *feed)
     return go;
 }
 
-static void leave(struct xv_pipeline *pipeline, struct feed *feed, uint32_t length, bool entered,
-                  int rc, xvsa_error *error)
+static void leave(struct xv_pipeline *pipeline, struct feed *feed, const struct xv_range *range,
+                  bool entered, int rc, xvsa_error *error)
 {
     xvsa_cancel *cancel = NULL;
     pthread_mutex_lock(&pipeline->lock);
     if (entered)
         feed->active--;
-    feed->done += length;
+    feed->done += range->length;
+    if (entered && rc == 0 && feed->moved != NULL)
+        rc = xv_extents_add(feed->moved, range->offset, range->length, &error);
     if (rc != 0 && feed->rc == 0) {
         feed->rc = rc;
         feed->error = error;
@@ -91,15 +101,26 @@ static int put_block(struct worker *worker, struct feed *feed, const struct xv_b
                      xvsa_error **error)
 {
     struct xv_intake *intake = feed->intake;
-    struct xv_packer **packer = &intake->packers[worker->index];
+    struct seat *seat = &intake->seats[worker->index];
     const struct xv_call call = {.cancel = intake->cancel};
     int rc = 0;
-    if (*packer == NULL)
-        rc = xv_packer_new(intake->session, packer, error);
+    pthread_mutex_lock(&seat->lock);
+    if (seat->packer == NULL)
+        rc = xv_packer_new(intake->session, &seat->packer, error);
     if (rc == 0)
-        rc = xv_packer_put(*packer, feed->writer, block->offset, block->data, block->length, &call,
-                           error);
+        rc = xv_packer_put(seat->packer, feed->writer, block->offset, block->data, block->length,
+                           &call, error);
+    pthread_mutex_unlock(&seat->lock);
     return rc;
+}
+
+/* Readers of a paused pipeline stop by themselves once no block is free. */
+static void await_resume(struct xv_pipeline *pipeline)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    while (pipeline->paused)
+        pthread_cond_wait(&pipeline->changed, &pipeline->lock);
+    pthread_mutex_unlock(&pipeline->lock);
 }
 
 static void *work(void *argument)
@@ -110,21 +131,24 @@ static void *work(void *argument)
     struct xv_block *block;
     while ((block = xv_block_queue_pop(pipeline->queue, NULL)) != NULL) {
         struct feed *feed = block->owner;
+        uint64_t popped = read_clock(CLOCK_MONOTONIC);
+        await_resume(pipeline);
         uint64_t start = read_clock(CLOCK_MONOTONIC);
         uint64_t cpu = read_clock(CLOCK_THREAD_CPUTIME_ID);
         xvsa_error *error = NULL;
-        uint32_t length = block->length;
+        const struct xv_range range = {block->offset, block->length};
         bool entered = enter(pipeline, feed);
         int rc = entered ? put_block(worker, feed, block, &error) : 0;
         uint64_t end = read_clock(CLOCK_MONOTONIC);
-        atomic_fetch_add(&pipeline->idle_ns, start - before);
+        atomic_fetch_add(&pipeline->idle_ns, popped - before);
+        atomic_fetch_add(&pipeline->paused_ns, start - popped);
         atomic_fetch_add(&pipeline->put_ns, end - start);
         atomic_fetch_add(&pipeline->cpu_ns, read_clock(CLOCK_THREAD_CPUTIME_ID) - cpu);
         if (pipeline->done != NULL)
-            atomic_fetch_add(pipeline->done, length);
+            atomic_fetch_add(pipeline->done, range.length);
         before = end;
         xv_block_queue_release(pipeline->queue, block);
-        leave(pipeline, feed, length, entered, rc, error);
+        leave(pipeline, feed, &range, entered, rc, error);
     }
     return NULL;
 }
@@ -172,6 +196,7 @@ void xv_pipeline_free(struct xv_pipeline *pipeline)
 {
     if (pipeline == NULL)
         return;
+    xv_pipeline_pause(pipeline, false);
     if (pipeline->queue != NULL)
         xv_block_queue_close(pipeline->queue);
     for (uint32_t i = 0; i < pipeline->count; i++)
@@ -194,20 +219,31 @@ void xv_pipeline_shares(const struct xv_pipeline *pipeline, struct xv_shares *re
     struct xv_pipeline *p = (struct xv_pipeline *)(uintptr_t)pipeline;
     uint64_t put = atomic_load(&p->put_ns);
     uint64_t cpu = atomic_load(&p->cpu_ns);
-    *ret = (struct xv_shares){atomic_load(&p->idle_ns), cpu, put > cpu ? put - cpu : 0};
+    *ret = (struct xv_shares){atomic_load(&p->idle_ns), cpu, put > cpu ? put - cpu : 0,
+                              atomic_load(&p->paused_ns)};
+}
+
+void xv_pipeline_pause(struct xv_pipeline *pipeline, bool paused)
+{
+    pthread_mutex_lock(&pipeline->lock);
+    pipeline->paused = paused;
+    pthread_cond_broadcast(&pipeline->changed);
+    pthread_mutex_unlock(&pipeline->lock);
 }
 
 int xv_intake_new(struct xv_pipeline *pipeline, struct xv_session *session, xvsa_cancel *cancel,
                   struct xv_intake **ret, xvsa_error **error)
 {
     struct xv_intake *intake = calloc(1, sizeof *intake);
-    struct xv_packer **packers = calloc(pipeline->count, sizeof(struct xv_packer *));
-    if (intake == NULL || packers == NULL) {
+    struct seat *seats = calloc(pipeline->count, sizeof *seats);
+    if (intake == NULL || seats == NULL) {
         free(intake);
-        free(packers);
+        free(seats);
         return xv_fail_memory(error);
     }
-    *intake = (struct xv_intake){pipeline, session, cancel, packers};
+    for (uint32_t i = 0; i < pipeline->count; i++)
+        pthread_mutex_init(&seats[i].lock, NULL);
+    *intake = (struct xv_intake){pipeline, session, cancel, seats};
     *ret = intake;
     return 0;
 }
@@ -237,7 +273,8 @@ static void retire(struct xv_pipeline *pipeline, struct feed *feed)
 }
 
 int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct xv_extents *ranges,
-                   struct xv_disk_writer *writer, const struct xv_call *call, xvsa_error **error)
+                   struct xv_disk_writer *writer, struct xv_extents *moved,
+                   const struct xv_call *call, xvsa_error **error)
 {
     struct xv_pipeline *pipeline = intake->pipeline;
     struct feed *feed = calloc(1, sizeof *feed);
@@ -245,6 +282,7 @@ int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct 
         return xv_fail_memory(error);
     feed->intake = intake;
     feed->writer = writer;
+    feed->moved = moved;
     feed->expected = xv_extents_bytes(ranges);
     xvsa_error *failure = NULL;
     int rc = xv_disk_stream(disk, ranges, pipeline->queue, feed, call, &failure);
@@ -260,6 +298,7 @@ int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct 
     else
         xvsa_error_unref(failure);
     feed->error = NULL;
+    feed->moved = NULL;
     retire(pipeline, feed);
     return rc;
 }
@@ -268,8 +307,11 @@ int xv_intake_flush(struct xv_intake *intake, const struct xv_call *call, xvsa_e
 {
     int rc = 0;
     for (uint32_t i = 0; rc == 0 && i < intake->pipeline->count; i++) {
-        if (intake->packers[i] != NULL)
-            rc = xv_packer_flush(intake->packers[i], call, error);
+        struct seat *seat = &intake->seats[i];
+        pthread_mutex_lock(&seat->lock);
+        if (seat->packer != NULL)
+            rc = xv_packer_flush(seat->packer, call, error);
+        pthread_mutex_unlock(&seat->lock);
     }
     return rc;
 }
@@ -278,8 +320,10 @@ void xv_intake_free(struct xv_intake *intake)
 {
     if (intake == NULL)
         return;
-    for (uint32_t i = 0; i < intake->pipeline->count; i++)
-        xv_packer_free(intake->packers[i]);
-    free(intake->packers);
+    for (uint32_t i = 0; i < intake->pipeline->count; i++) {
+        xv_packer_free(intake->seats[i].packer);
+        pthread_mutex_destroy(&intake->seats[i].lock);
+    }
+    free(intake->seats);
     free(intake);
 }

@@ -36,6 +36,12 @@ int xv_snapshot_take(struct xv_client *client, const char *vm_ref, const char *t
                      const char *const *skip, size_t skip_count, const struct xv_call *call,
                      char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
 
+/* The snapshot that xv_snapshot_take of an earlier process made of the VM with this tag; what it did not come to do
+ * is done. NOT_FOUND when there is none. */
+int xv_snapshot_find(struct xv_client *client, const char *vm_ref, const char *tag,
+                     const char *const *skip, size_t skip_count, const struct xv_call *call,
+                     char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
+
 struct xv_snapshot_disk {
     char *vdi_ref;
     char *vdi_uuid;

@@ -251,16 +251,42 @@ static int settle(struct xv_client *client, const char *vm_ref, const char *snap
     return rc;
 }
 
+static int make_name(const char *tag, char name[NAME_MAX_LENGTH], xvsa_error **error)
+{
+    int length = snprintf(name, NAME_MAX_LENGTH, XV_SNAPSHOT_PREFIX "%s", tag);
+    if (length < 0 || length >= NAME_MAX_LENGTH)
+        return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT, "the tag is too long");
+    return 0;
+}
+
+int xv_snapshot_find(struct xv_client *client, const char *vm_ref, const char *tag,
+                     const char *const *skip, size_t skip_count, const struct xv_call *call,
+                     char **ret_ref, xvsa_error **error)
+{
+    char name[NAME_MAX_LENGTH];
+    char *snapshot = NULL;
+    int rc = make_name(tag, name, error);
+    if (rc == 0)
+        rc = find_by_name(client, vm_ref, name, call, &snapshot, error);
+    if (rc == 0)
+        rc = settle(client, vm_ref, snapshot, tag, skip, skip_count, call, error);
+    if (rc != 0) {
+        free(snapshot);
+        return rc;
+    }
+    *ret_ref = snapshot;
+    return 0;
+}
+
 int xv_snapshot_take(struct xv_client *client, const char *vm_ref, const char *tag,
                      const char *const *skip, size_t skip_count, const struct xv_call *call,
                      char **ret_ref, xvsa_error **error)
 {
     char name[NAME_MAX_LENGTH];
     char *snapshot = NULL;
-    if (strlen(tag) > sizeof name - sizeof XV_SNAPSHOT_PREFIX)
-        return xv_fail(error, XVSA_ERR_INVALID, XV_COMPONENT, "the tag is too long");
-    snprintf(name, sizeof name, XV_SNAPSHOT_PREFIX "%s", tag);
-    int rc = make_snapshot(client, vm_ref, name, skip, skip_count, call, &snapshot, error);
+    int rc = make_name(tag, name, error);
+    if (rc == 0)
+        rc = make_snapshot(client, vm_ref, name, skip, skip_count, call, &snapshot, error);
     if (rc != 0)
         return rc;
     rc = settle(client, vm_ref, snapshot, tag, skip, skip_count, call, error);

@@ -23,7 +23,7 @@ struct xv_backup {
     size_t disk_count;
     int64_t taken_ms;
     char *metadata;
-    int64_t checkpoint_ms; /* xv_clock_ms of the last one */
+    int64_t checkpoint_ms;                                    /* xv_clock_ms of the last one */
     atomic_uint_fast64_t checkpoints_begun, checkpoints_done; /* numbers of the latest */
     bool touched; /* something of this VM may be in the pool */
     bool committed;

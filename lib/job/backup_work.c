@@ -115,8 +115,7 @@ static int recall_base(struct xv_backup *backup, const json_t *facts, const stru
     if (id[0] == '\0')
         return 0;
     xvsa_error *failure = NULL;
-    int rc =
-        xv_repo_find_point(backup->run->job->plan->repo, id, call, &backup->base, &failure);
+    int rc = xv_repo_find_point(backup->run->job->plan->repo, id, call, &backup->base, &failure);
     if (rc == XVSA_ERR_NOT_FOUND)
         rc = xv_run_reason(backup->run, NULL, error, XV_REASON_BASE_POINT_GONE, "%s", id);
     else if (rc != 0 && error != NULL)
@@ -237,10 +236,10 @@ static int note_work(struct xv_backup *backup, const struct xv_call *call, xvsa_
     const struct xv_point *base = xv_session_base(backup->session);
     struct xv_extents none;
     xv_extents_init(&none);
-    json_t *facts = json_pack("{s:s, s:I, s:s, s:s, s:o}", "snapshot", backup->snapshot_uuid,
-                              "taken_ms", (json_int_t)backup->taken_ms, "base",
-                              base == NULL ? "" : xv_point_id(base), "metadata", backup->metadata,
-                              "disks", list_disks(backup->run));
+    json_t *facts =
+        json_pack("{s:s, s:I, s:s, s:s, s:o}", "snapshot", backup->snapshot_uuid, "taken_ms",
+                  (json_int_t)backup->taken_ms, "base", base == NULL ? "" : xv_point_id(base),
+                  "metadata", backup->metadata, "disks", list_disks(backup->run));
     char *text = facts == NULL ? NULL : json_dumps(facts, JSON_COMPACT);
     json_decref(facts);
     if (text == NULL)
@@ -260,9 +259,8 @@ static int note_work(struct xv_backup *backup, const struct xv_call *call, xvsa_
 
 static int note_store(struct xv_backup *backup, const struct xv_call *call, xvsa_error **error)
 {
-    json_t *facts =
-        json_pack("{s:s, s:s, s:I}", "work", backup->work_id, "snapshot", backup->snapshot_uuid,
-                  "taken_ms", (json_int_t)backup->taken_ms);
+    json_t *facts = json_pack("{s:s, s:s, s:I}", "work", backup->work_id, "snapshot",
+                              backup->snapshot_uuid, "taken_ms", (json_int_t)backup->taken_ms);
     return xv_task_note(backup->run, facts, call, error);
 }
 
@@ -283,8 +281,7 @@ static int go_on(struct xv_backup *backup, const json_t *facts, xvsa_error **err
     return backup->metadata == NULL ? xv_fail_memory(error) : 0;
 }
 
-int xv_task_prepare_backup(struct xv_backup *backup, const struct xv_call *call,
-                           xvsa_error **error)
+int xv_task_prepare_backup(struct xv_backup *backup, const struct xv_call *call, xvsa_error **error)
 {
     json_t *facts = NULL;
     int rc = tell_attempt(backup, error);

@@ -214,8 +214,8 @@ static int wait_for_others(struct board *board, uint32_t left, xvsa_error **erro
     }
     int64_t begun = xv_clock_ms();
     xvsa_error *failure = NULL;
-    int rc = board->task->given.ops->wait(board->task->given.user, WAIT_MS, &passage->call,
-                                          &failure);
+    int rc =
+        board->task->given.ops->wait(board->task->given.user, WAIT_MS, &passage->call, &failure);
     xv_run_waited(passage->disk, xv_clock_ms() - begun);
     if (rc != 0)
         rc = store_failed(board, rc, failure, error);

@@ -17,7 +17,7 @@
 #define TICK_MS        500
 
 static const char *const state_names[] = {"waiting",   "running", "succeeded", "failed",
-                                          "cancelled", "refused", "skipped", "parked"};
+                                          "cancelled", "refused", "skipped",   "parked"};
 
 const char *xv_run_state_name(enum xv_run_state state)
 {
@@ -169,8 +169,7 @@ static enum xv_run_state state_of(const struct xv_job *job, int rc)
 static void note_outcome(struct xv_vm_run *run, int rc)
 {
     struct xv_job *job = run->job;
-    if (job->plan->spec->type != XV_JOB_BACKUP || rc == XVSA_ERR_CANCELLED ||
-        rc == XVSA_ERR_FENCED)
+    if (job->plan->spec->type != XV_JOB_BACKUP || rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_FENCED)
         return;
     xvsa_error *error = NULL;
     if (xv_coord_outcome_set(xv_engine_coord(job->engine), job->plan->inventory->pool_uuid,

@@ -27,7 +27,7 @@ struct xv_source {
     void *user;
 
     struct xv_disk *disk; /* NULL until opened */
-    int64_t reopened_ms;    /* xv_clock_ms; 0: never */
+    int64_t reopened_ms;  /* xv_clock_ms; 0: never */
 };
 
 /* Does nothing when it is open. */

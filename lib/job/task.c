@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_STEP_MS 200
+#define POOL_STEP_MS  200
 #define CHECKPOINT_MS 5000
 /* Units: about a 32nd of what is to be read, within these bounds. */
 #define UNIT_PARTS 32u
@@ -134,7 +134,8 @@ int xv_task_verdict(const struct xv_vm_run *run, int rc, xvsa_error **error)
     if (rc == 0 || rc == XVSA_ERR_FENCED || !xv_task_is_fenced(run))
         return rc;
     xv_error_clear(error);
-    return xv_fail(error, XVSA_ERR_FENCED, "job", "another attempt has taken over; this was attempt %u",
+    return xv_fail(error, XVSA_ERR_FENCED, "job",
+                   "another attempt has taken over; this was attempt %u",
                    run->job->task->given.attempt);
 }
 
@@ -198,9 +199,9 @@ void xv_task_account(struct xv_passage *passage, uint64_t bytes, uint32_t units)
     free(text);
     json_t *movers = json_array();
     if (units > 0)
-        json_array_append_new(movers, json_pack("{s:o, s:o, s:i}", "proxy",
-                                                xv_json_text(given->proxy), "bytes",
-                                                xv_json_count(bytes), "units", (int)units));
+        json_array_append_new(movers,
+                              json_pack("{s:o, s:o, s:i}", "proxy", xv_json_text(given->proxy),
+                                        "bytes", xv_json_count(bytes), "units", (int)units));
     json_array_extend(movers, json_object_get(account, "movers"));
     uint64_t sum = 0;
     for (size_t i = 0; i < json_array_size(movers); i++)

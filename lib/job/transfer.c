@@ -16,10 +16,10 @@ struct feed {
     struct feed *next;
     struct xv_intake *intake;
     struct xv_disk_writer *writer;
-    uint64_t expected; /* bytes */
-    uint64_t done;     /* bytes, discarded ones included */
+    uint64_t expected;        /* bytes */
+    uint64_t done;            /* bytes, discarded ones included */
     struct xv_extents *moved; /* what went through; NULL: nobody wants to know */
-    unsigned active;   /* workers that use the writer now */
+    unsigned active;          /* workers that use the writer now */
     bool stopped;
     int rc;
     xvsa_error *error;

@@ -16,7 +16,7 @@ struct xv_pipeline;
 struct xv_shares {
     uint64_t source; /* waiting for data */
     uint64_t cpu;
-    uint64_t target; /* waiting for the storage target */
+    uint64_t target;  /* waiting for the storage target */
     uint64_t waiting; /* paused, or waiting for others and for its turn */
 };
 

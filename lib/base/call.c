@@ -35,6 +35,11 @@ int64_t xv_clock_ms(void)
     return read_clock(CLOCK_MONOTONIC);
 }
 
+int64_t xv_boottime_ms(void)
+{
+    return read_clock(CLOCK_BOOTTIME);
+}
+
 int64_t xv_wall_ms(void)
 {
     return read_clock(CLOCK_REALTIME);

@@ -13,6 +13,9 @@
 /* Milliseconds of CLOCK_MONOTONIC. */
 int64_t xv_clock_ms(void);
 
+/* Milliseconds of CLOCK_BOOTTIME, which also counts while the machine is suspended: for leases. */
+int64_t xv_boottime_ms(void);
+
 /* Milliseconds since 1970 of CLOCK_REALTIME; for display and records, never for decisions. */
 int64_t xv_wall_ms(void);
 

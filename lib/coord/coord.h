@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What outlives a process: jobs, intents (objects about to be made in a pool), owners (processes that
- * work) and how the last backup of each VM ended. Records are small and keyed; each change of one is
- * atomic. The only implementation is one SQLite file that several processes of a machine may share;
- * nothing above knows that. Thread-safe.
+ * What outlives a process: jobs, intents (objects about to be made in a pool), owners (processes
+ * that work) and how the last backup of each VM ended. All of it is kept in a coordination store,
+ * usually one SQLite file that several processes of a machine share; nothing above knows that.
+ * Records are keyed; each change of one is atomic and durable before it returns. Thread-safe.
  */
 #ifndef XV_COORD_COORD_H
 #define XV_COORD_COORD_H
@@ -12,20 +12,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/error.h"
+#include "coord/kv.h"
 
 struct xv_coord;
 
-/* path NULL: in memory. Becomes an owner: alive until close, or until the process dies, whichever way.
- * Fails with FORMAT when a newer version wrote the file. */
+/* path NULL: in memory. Becomes an owner: alive until close, or until the process dies, whichever
+ * way. Fails with FORMAT when a newer version wrote the file. */
 int xv_coord_open(const char *path, struct xv_coord **ret, xvsa_error **error) XV_MUST_CHECK;
+/* The same in a store that is open already and outlives it. In etcd an owner that dies is taken for
+ * alive for up to a minute, and one that cannot reach the store for so long is taken for dead. */
+int xv_coord_open_kv(struct xv_kv *kv, struct xv_coord **ret, xvsa_error **error) XV_MUST_CHECK;
 void xv_coord_close(struct xv_coord *coord);
 
-/* Identity of this owner: 16 hex digits after "f" (state in a file) or "m" (in memory). */
+/* Identity of this owner: 16 hex digits after "f" (state that lasts) or "m" (in memory). */
 #define XV_OWNER_MAX 17
 const char *xv_coord_owner(const struct xv_coord *coord);
 
-/* Jobs ------------------------------------------------------------------------------------------- */
+/* Jobs
+ * ------------------------------------------------------------------------------------------- */
 
 struct xv_coord_job {
     const char *id;
@@ -40,18 +44,20 @@ struct xv_coord_job {
     int64_t ended_ms; /* 0 while it runs */
 };
 
-/* Enters a job as running. */
+/* Enters a job as running. EXISTS when there is one of that id. */
 int xv_coord_job_add(struct xv_coord *coord, const struct xv_coord_job *job,
                      xvsa_error **error) XV_MUST_CHECK;
+/* NOT_FOUND when the store has no such job. */
 int xv_coord_job_end(struct xv_coord *coord, const char *id, const char *state, const char *report,
                      int64_t ended_ms, xvsa_error **error) XV_MUST_CHECK;
-/* Newest first, at most limit. Jobs whose owner died become "interrupted" first. fn's non-zero result
- * stops and is returned; the record is valid during the call only. */
+/* Newest first, at most limit. Jobs whose owner died become "interrupted" first. fn's non-zero
+ * result stops and is returned; the record is valid during the call only. */
 typedef int (*xv_coord_job_fn)(void *user, const struct xv_coord_job *job, xvsa_error **error);
 int xv_coord_jobs(struct xv_coord *coord, uint32_t limit, xv_coord_job_fn fn, void *user,
                   xvsa_error **error) XV_MUST_CHECK;
 
-/* Intents ---------------------------------------------------------------------------------------- */
+/* Intents
+ * ---------------------------------------------------------------------------------------- */
 
 struct xv_intent {
     int64_t id;
@@ -73,7 +79,8 @@ typedef int (*xv_intent_fn)(void *user, const struct xv_intent *intent, xvsa_err
 int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn,
                           void *user, xvsa_error **error) XV_MUST_CHECK;
 
-/* History ---------------------------------------------------------------------------------------- */
+/* History
+ * ---------------------------------------------------------------------------------------- */
 
 /* How the last backup of a VM ended. */
 int xv_coord_outcome_set(struct xv_coord *coord, const char *pool_uuid, const char *vm_uuid,

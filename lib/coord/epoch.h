@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The epoch of a coordination store: which life of the store this is. A store that was lost and made
- * anew counts its revisions from the start again; its generation is higher, so that the tokens that
- * fence sessions of repositories, generation * 2^44 + revision, never go back.
+ * The epoch of a coordination store: which life of the store this is. A store that was lost and
+ * made anew counts its revisions from the start again; its generation is higher, so that the tokens
+ * that fence sessions of repositories, generation * 2^44 + revision, never go back.
  */
 #ifndef XV_COORD_EPOCH_H
 #define XV_COORD_EPOCH_H
@@ -35,9 +35,9 @@ int xv_epoch_ensure(struct xv_kv *kv, int64_t at_least, const char *site_uuid,
 int xv_epoch_check(struct xv_kv *kv, const struct xv_epoch *epoch, const struct xv_call *call,
                    bool *ret_same, xvsa_error **error) XV_MUST_CHECK;
 
-/* The compare that makes a transaction fail in any other epoch. Revisions that were read in an epoch
- * mean nothing in another one, where they may be equal by chance: guard with it whatever compares a
- * revision from memory. epoch must outlive the transaction. */
+/* The compare that makes a transaction fail in any other epoch. Revisions that were read in an
+ * epoch mean nothing in another one, where they may be equal by chance: guard with it whatever
+ * compares a revision from memory. epoch must outlive the transaction. */
 struct xv_kv_compare xv_epoch_guard(const struct xv_epoch *epoch);
 
 /* Makes a token; *ret_token is above 0 and below 2^63. LIMIT when a part does not fit. */

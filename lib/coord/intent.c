@@ -3,122 +3,125 @@
  * Intents: written before an object is made in a pool, cleared when it is gone or has become the
  * user's.
  */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buffer.h"
 #include "coord/state.h"
+
+#define COMPONENT XV_STATE_COMPONENT
+#define KEY_MAX   32
+
+static void intent_key(int64_t id, char key[KEY_MAX])
+{
+    snprintf(key, KEY_MAX, "intent/%016" PRIx64, (uint64_t)id);
+}
 
 int xv_coord_intent_add(struct xv_coord *coord, const struct xv_intent *intent, int64_t *ret_id,
                         xvsa_error **error)
 {
-    sqlite3_stmt *statement = NULL;
-    pthread_mutex_lock(&coord->lock);
-    int rc = xv_state_prepare(coord, "write an intent", &statement, error,
-                              "INSERT INTO intents (job_id, owner, pool_uuid, kind, tag, vm_uuid)"
-                              " VALUES (?, ?, ?, ?, ?, ?)",
-                              "ssssss", intent->job_id, coord->owner, intent->pool_uuid,
-                              intent->kind, intent->tag, intent->vm_uuid);
-    if (rc == 0) {
-        if (sqlite3_step(statement) == SQLITE_DONE)
-            *ret_id = sqlite3_last_insert_rowid(coord->db);
-        else
-            rc = xv_state_fail(coord, "write an intent", error);
-        sqlite3_finalize(statement);
+    char key[KEY_MAX];
+    bool succeeded = false;
+    int rc = 0;
+    while (rc == 0 && !succeeded) {
+        uint64_t id = 0;
+        rc = xv_random(&id, sizeof id, error);
+        if (rc != 0)
+            return rc;
+        *ret_id = (int64_t)(id >> 1);
+        intent_key(*ret_id, key);
+        json_t *record = json_pack("{s:s,s:s,s:s,s:s,s:s,s:s,s:b}", "job", intent->job_id, "owner",
+                                   coord->owner, "pool", intent->pool_uuid, "kind", intent->kind,
+                                   "tag", intent->tag, "vm", intent->vm_uuid, "abandoned", 0);
+        rc = xv_state_put(coord, key, 0, record, &succeeded, error);
     }
-    pthread_mutex_unlock(&coord->lock);
     return rc;
 }
 
 int xv_coord_intent_clear(struct xv_coord *coord, int64_t id, xvsa_error **error)
 {
-    return xv_state_run(coord, "clear an intent", error, "DELETE FROM intents WHERE id = ?", "i",
-                        id);
+    char key[KEY_MAX];
+    bool succeeded = false;
+    intent_key(id, key);
+    struct xv_kv_op op = {.verb = XV_KV_DELETE, .key = key};
+    return xv_kv_txn(coord->kv, NULL, 0, &op, 1, NULL, &succeeded, NULL, error);
 }
 
 int xv_coord_intent_abandon(struct xv_coord *coord, int64_t id, xvsa_error **error)
 {
-    return xv_state_run(coord, "abandon an intent", error,
-                        "UPDATE intents SET abandoned = 1 WHERE id = ?", "i", id);
-}
-
-struct row {
-    struct row *next;
-    struct xv_intent intent;
-    char *texts[5];
-    char owner[XV_OWNER_MAX + 1];
-    bool abandoned;
-};
-
-static void free_rows(struct row *rows)
-{
-    while (rows != NULL) {
-        struct row *next = rows->next;
-        for (int i = 0; i < 5; i++)
-            free(rows->texts[i]);
-        free(rows);
-        rows = next;
-    }
-}
-
-static struct row *copy_row(sqlite3_stmt *statement)
-{
-    struct row *row = calloc(1, sizeof *row);
-    if (row == NULL)
-        return NULL;
-    for (int i = 0; i < 5; i++) {
-        row->texts[i] = strdup(xv_state_text(statement, i + 1));
-        if (row->texts[i] == NULL) {
-            free_rows(row);
-            return NULL;
-        }
-    }
-    row->intent = (struct xv_intent){sqlite3_column_int64(statement, 0),
-                                     row->texts[0],
-                                     row->texts[1],
-                                     row->texts[2],
-                                     row->texts[3],
-                                     row->texts[4]};
-    snprintf(row->owner, sizeof row->owner, "%s", xv_state_text(statement, 6));
-    row->abandoned = sqlite3_column_int(statement, 7) != 0;
-    return row;
-}
-
-static int collect(struct xv_coord *coord, const char *pool_uuid, struct row **rows,
-                   xvsa_error **error)
-{
-    sqlite3_stmt *statement = NULL;
-    pthread_mutex_lock(&coord->lock);
-    int rc = xv_state_prepare(coord, "read intents", &statement, error,
-                              "SELECT id, job_id, pool_uuid, kind, tag, vm_uuid, owner, abandoned"
-                              " FROM intents WHERE pool_uuid = ? ORDER BY id DESC",
-                              "s", pool_uuid);
-    int step = SQLITE_DONE;
-    while (rc == 0 && (step = sqlite3_step(statement)) == SQLITE_ROW) {
-        struct row *row = copy_row(statement);
-        if (row == NULL) {
+    char key[KEY_MAX];
+    intent_key(id, key);
+    for (;;) {
+        struct xv_kv_list list;
+        bool succeeded = false;
+        int rc = xv_kv_get(coord->kv, key, NULL, &list, error);
+        if (rc != 0 || list.count == 0)
+            return rc;
+        json_t *record = xv_state_record(&list.pairs[0], error);
+        if (record == NULL)
+            rc = XVSA_ERR_FORMAT;
+        else if (json_object_set_new(record, "abandoned", json_true()) != 0)
             rc = xv_fail_memory(error);
-            break;
-        }
-        row->next = *rows;
-        *rows = row;
+        if (rc == 0)
+            rc = xv_state_put(coord, key, list.pairs[0].mod_revision, record, &succeeded, error);
+        else
+            json_decref(record);
+        xv_kv_list_free(&list);
+        if (rc != 0 || succeeded)
+            return rc;
     }
-    if (rc == 0 && step != SQLITE_DONE)
-        rc = xv_state_fail(coord, "read intents", error);
-    sqlite3_finalize(statement);
-    pthread_mutex_unlock(&coord->lock);
+}
+
+/* The newest first: what was made last goes first. */
+static int by_age(const void *a, const void *b)
+{
+    const struct xv_kv_pair *left = a;
+    const struct xv_kv_pair *right = b;
+    return (left->create_revision < right->create_revision) -
+           (left->create_revision > right->create_revision);
+}
+
+static int visit(const struct xv_kv_pair *pair, const struct xv_kv_list *owners,
+                 const char *pool_uuid, xv_intent_fn fn, void *user, xvsa_error **error)
+{
+    json_t *record = xv_state_record(pair, error);
+    if (record == NULL)
+        return XVSA_ERR_FORMAT;
+    int rc = 0;
+    if (strcmp(xv_state_text(record, "pool"), pool_uuid) == 0 &&
+        (json_is_true(json_object_get(record, "abandoned")) ||
+         !xv_state_is_alive(owners, xv_state_text(record, "owner")))) {
+        struct xv_intent intent = {
+            (int64_t)strtoull(pair->key + strlen("intent/"), NULL, 16),
+            xv_state_text(record, "job"),
+            xv_state_text(record, "pool"),
+            xv_state_text(record, "kind"),
+            xv_state_text(record, "tag"),
+            xv_state_text(record, "vm"),
+        };
+        rc = fn(user, &intent, error);
+    }
+    json_decref(record);
     return rc;
 }
 
 int xv_coord_intents_dead(struct xv_coord *coord, const char *pool_uuid, xv_intent_fn fn,
                           void *user, xvsa_error **error)
 {
-    struct row *rows = NULL;
-    int rc = collect(coord, pool_uuid, &rows, error);
-    for (struct row *row = rows; rc == 0 && row != NULL; row = row->next) {
-        if (row->abandoned || !xv_owner_is_alive(coord, row->owner))
-            rc = fn(user, &row->intent, error);
-    }
-    free_rows(rows);
+    struct xv_kv_list intents;
+    struct xv_kv_list owners;
+    /* The owners second: who enters an intent is in their list before it. */
+    int rc = xv_kv_range(coord->kv, "intent/", NULL, &intents, error);
+    if (rc != 0)
+        return rc;
+    rc = xv_state_owners(coord, &owners, error);
+    if (intents.count > 1)
+        qsort(intents.pairs, intents.count, sizeof *intents.pairs, by_age);
+    for (size_t i = 0; rc == 0 && i < intents.count; i++)
+        rc = visit(&intents.pairs[i], &owners, pool_uuid, fn, user, error);
+    xv_kv_list_free(&owners);
+    xv_kv_list_free(&intents);
     return rc;
 }

@@ -28,7 +28,8 @@ struct xv_kv_options {
     const char *ca_file;          /* PEM; NULL: the system's CAs */
     const char *certificate_file; /* PEM, of the client */
     const char *key_file;
-    bool allow_plain; /* http:// to other hosts than this one, with everything readable on the way */
+    bool
+        allow_plain; /* http:// to other hosts than this one, with everything readable on the way */
 };
 
 /* Longest key and value, in bytes; and of all keys and values of one transaction. */
@@ -40,14 +41,13 @@ struct xv_kv_options {
  * process of an older version has open), AUTH, TLS, NETWORK, TIMEOUT... */
 int xv_kv_open(const struct xv_kv_options *options, const struct xv_call *call, struct xv_kv **ret,
                xvsa_error **error) XV_MUST_CHECK;
-/* No call may be under way and no watch open. Leases that were granted through a file's handle end. */
+/* No call may be under way and no watch open. Leases that were granted through a file's handle
+ * end. */
 void xv_kv_close(struct xv_kv *kv);
 
 /* True for a file or memory: a lease then ends at once when the process that took it dies, however
  * long its time, and XV_KV_TTL_PROCESS may be used. */
 bool xv_kv_is_local(const struct xv_kv *kv);
-/* True when the store goes with the process. */
-bool xv_kv_is_volatile(const struct xv_kv *kv);
 
 struct xv_kv_pair {
     char *key;
@@ -96,11 +96,11 @@ struct xv_kv_op {
 /* At most this many compares and operations each. */
 #define XV_KV_TXN_MAX 100
 
-/* All operations when all compares hold, else none: *ret_succeeded. *ret_revision (may be NULL): of
- * the store after it, which is the mod_revision of what it put. No two operations may touch one key.
- * Keys that begin with "n/" belong to the store. An outcome that was lost on the way is found out by
- * a nonce, so that UNKNOWN_OUTCOME comes only when the store stays out of reach. NOT_FOUND: a lease
- * that a put names is gone. SPACE: the store is full. */
+/* All operations when all compares hold, else none: *ret_succeeded. *ret_revision (may be NULL):
+ * of the store after it, which is the mod_revision of what it put. No two operations may touch
+ * one key. Keys that begin with "n/" belong to the store. An outcome that was lost on the way is
+ * found out by a nonce, so that UNKNOWN_OUTCOME comes only when the store stays out of reach.
+ * NOT_FOUND: a lease that a put names is gone. SPACE: the store is full. */
 int xv_kv_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t compare_count,
               const struct xv_kv_op *ops, size_t op_count, const struct xv_call *call,
               bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error) XV_MUST_CHECK;
@@ -113,21 +113,22 @@ int xv_kv_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t com
 /* At least 1000 ms; etcd rounds up to seconds and has a minimum of its own. */
 int xv_kv_lease_grant(struct xv_kv *kv, int64_t ttl_ms, const struct xv_call *call, int64_t *ret,
                       xvsa_error **error) XV_MUST_CHECK;
-/* *ret_ttl_ms: 0 when it is gone. Each try waits 2 s at most, so that another endpoint gets its turn. */
+/* *ret_ttl_ms: 0 when it is gone. Each try waits 2 s at most, so that another endpoint gets its
+ * turn. */
 int xv_kv_lease_renew(struct xv_kv *kv, int64_t lease, const struct xv_call *call,
                       int64_t *ret_ttl_ms, xvsa_error **error) XV_MUST_CHECK;
 int xv_kv_lease_revoke(struct xv_kv *kv, int64_t lease, const struct xv_call *call,
-                       xvsa_error **error) XV_MUST_CHECK;
+                       xvsa_error **error);
 
-/* Wakes when something under a prefix may have changed: level-triggered users read the prefix again.
- * Silence proves nothing; read again every 30 s all the same. */
+/* Wakes when something under a prefix may have changed: level-triggered users read the prefix
+ * again. Silence proves nothing; read again every 30 s all the same. */
 struct xv_kv_watch;
 
 int xv_kv_watch_open(struct xv_kv *kv, const char *prefix, struct xv_kv_watch **ret,
                      xvsa_error **error) XV_MUST_CHECK;
-/* Waits up to timeout_ms; *ret_changed tells whether something may have changed since the last wait
- * that said so (or the opening). One thread at a time. Fails with CANCELLED, with AUTH or DENIED when
- * the store refuses, with MEMORY; a store out of reach is silence. */
+/* Waits up to timeout_ms; *ret_changed tells whether something may have changed since the last
+ * wait that said so (or the opening). One thread at a time. Fails with CANCELLED, with AUTH or
+ * DENIED when the store refuses, with MEMORY; a store out of reach is silence. */
 int xv_kv_watch_wait(struct xv_kv_watch *watch, int64_t timeout_ms, const struct xv_call *call,
                      bool *ret_changed, xvsa_error **error) XV_MUST_CHECK;
 void xv_kv_watch_close(struct xv_kv_watch *watch);

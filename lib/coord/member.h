@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Members of a site: processes that live as long as their lease, the order in which they were added,
- * and the election of a pool's coordinator. Thread-safe.
+ * Members of a site: processes that live as long as their lease, the order in which they were
+ * added, and the election of a pool's coordinator. Thread-safe.
  */
 #ifndef XV_COORD_MEMBER_H
 #define XV_COORD_MEMBER_H
@@ -28,11 +28,11 @@ struct xv_member_options {
 
 #define XV_MEMBER_NAME_MAX 64
 
-/* Grants a lease, writes "m/<name>" and, the first time, "order/<pool>/<name>", and renews the lease
- * from a thread of its own. That thread also writes these again, and the epoch with the next
- * generation, when they are gone because the store was lost. EXISTS when a member of that name lives
- * elsewhere; as that may be the process before this one, whose lease has not ended, it waits first for
- * up to one and a half times to live. kv must outlive the member. */
+/* Grants a lease, writes "m/<name>" and, the first time, "order/<pool>/<name>", and renews the
+ * lease from a thread of its own. That thread also writes these again, and the epoch with the
+ * next generation, when they are gone because the store was lost. EXISTS when a member of that
+ * name lives elsewhere; as that may be the process before this one, whose lease has not ended,
+ * it waits first for up to one and a half times to live. kv must outlive the member. */
 int xv_member_join(struct xv_kv *kv, const struct xv_member_options *options,
                    const struct xv_call *call, struct xv_member **ret,
                    xvsa_error **error) XV_MUST_CHECK;
@@ -40,28 +40,31 @@ int xv_member_join(struct xv_kv *kv, const struct xv_member_options *options,
 void xv_member_leave(struct xv_member *member);
 enum xv_member_state xv_member_state(struct xv_member *member);
 const char *xv_member_name(const struct xv_member *member);
-/* 0 unless JOINED or SUSPECT. Changes when the member joins again: keys put with the old one are gone. */
+/* 0 unless JOINED or SUSPECT. Changes when the member joins again: keys put with the old one are
+ * gone. */
 int64_t xv_member_lease(struct xv_member *member);
 /* Counts how often it joined: who remembers an older number has to claim anew. */
 uint32_t xv_member_generation(struct xv_member *member);
-/* Replaces the facts. Succeeds without being JOINED, too: they are written with the next joining. */
+/* Replaces the facts. Succeeds without being JOINED, too: they are written with the next
+ * joining. */
 int xv_member_tell(struct xv_member *member, const char *facts, const struct xv_call *call,
                    xvsa_error **error) XV_MUST_CHECK;
 
 /* The newest epoch that the member saw in the store; gen 0 when it saw none. */
 void xv_member_epoch(struct xv_member *member, struct xv_epoch *ret);
 
-/* Becomes or remains the coordinator of the member's pool when nobody else is: when the place is free,
- * the k-th in the order of addition among the living takes it k times half a second after it saw that.
- * Does not wait: meant to be called every second or when the watch wakes. *ret_term: 0 when another one
- * coordinates, nobody yet, or the member is not JOINED. */
+/* Becomes or remains the coordinator of the member's pool when nobody else is: when the place is
+ * free, the k-th in the order of addition among the living takes it k times half a second after
+ * it saw that. Does not wait: meant to be called every second or when the watch wakes.
+ * *ret_term: 0 when another one coordinates, nobody yet, or the member is not JOINED. */
 int xv_member_elect(struct xv_member *member, const struct xv_call *call, int64_t *ret_term,
                     xvsa_error **error) XV_MUST_CHECK;
 /* Gives the place up, if the member has it. */
 int xv_member_resign(struct xv_member *member, const struct xv_call *call,
                      xvsa_error **error) XV_MUST_CHECK;
-/* The compare that guards a decision of this term: the member itself holds the place, since then. It
- * never holds for a term of 0. key_buffer must outlive the transaction, the member as well. */
+/* The compare that guards a decision of this term: the member itself holds the place, since
+ * then. It never holds for a term of 0. key_buffer must outlive the transaction, the member as
+ * well. */
 #define XV_COORDINATOR_KEY_MAX 64
 struct xv_kv_compare xv_member_guard(struct xv_member *member, int64_t term,
                                      char key_buffer[XV_COORDINATOR_KEY_MAX]);

@@ -1,44 +1,50 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Inside of the module: the database and its prepared statements' manners.
+ * Inside of the module: what the records of jobs, intents and outcomes have in common.
+ *
+ * owner/<owner> (lease)          {}: the owner lives
+ * job/<job>                      {type, name, state, owner, pool, repo, started, ended}
+ * jobtext/<job>/spec/<piece>     text, in pieces that a transaction can hold
+ * jobtext/<job>/report/<piece>
+ * intent/<id>                    {job, owner, pool, kind, tag, vm, abandoned}
+ * outcome/<pool>/<vm>            {failed, ended}
  */
 #ifndef XV_COORD_STATE_H
 #define XV_COORD_STATE_H
 
+#include <jansson.h>
 #include <pthread.h>
-#include <sqlite3.h>
 
 #include "coord/coord.h"
 
+#define XV_STATE_COMPONENT "coord"
+
 struct xv_coord {
-    sqlite3 *db;
-    pthread_mutex_t lock; /* one statement at a time; never held while a callback runs */
-    char *path;           /* NULL: in memory */
+    struct xv_kv *kv;
+    bool owns_kv;
     char owner[XV_OWNER_MAX + 1];
-    int owner_fd; /* holds the flock that tells others that we live; -1 in memory */
+    char owner_key[XV_OWNER_MAX + sizeof "owner/"];
+    xvsa_cancel *stop; /* of the thread that keeps the owner's lease; NULL: it needs none */
+    pthread_t thread;
+    pthread_mutex_t lock; /* lease; never held over I/O */
+    int64_t lease;
 };
 
-/* Fails with the database's own words. */
-int xv_state_fail(struct xv_coord *coord, const char *what, xvsa_error **error);
+/* The owners that live, as of one moment. */
+int xv_state_owners(struct xv_coord *coord, struct xv_kv_list *ret,
+                    xvsa_error **error) XV_MUST_CHECK;
+bool xv_state_is_alive(const struct xv_kv_list *owners, const char *owner);
 
-/* Runs one statement that answers nothing. types has a letter for each parameter: s (const char *, may
- * be NULL), i (int64_t). Takes the lock. */
-int xv_state_run(struct xv_coord *coord, const char *what, xvsa_error **error, const char *sql,
-                 const char *types, ...) XV_MUST_CHECK;
+/* The record in a pair; NULL when it is none, which FORMAT tells. */
+json_t *xv_state_record(const struct xv_kv_pair *pair, xvsa_error **error);
+/* A text of a record; "" when it has none. */
+const char *xv_state_text(const json_t *record, const char *name);
+/* Makes the key's value the record, when its mod_revision still is the given one. Takes over
+ * record, which may be NULL for lack of memory. */
+int xv_state_put(struct xv_coord *coord, const char *key, int64_t revision, json_t *record,
+                 bool *ret_succeeded, xvsa_error **error) XV_MUST_CHECK;
 
-/* Prepares a statement with parameters as above; the caller holds the lock. */
-int xv_state_prepare(struct xv_coord *coord, const char *what, sqlite3_stmt **ret,
-                     xvsa_error **error, const char *sql, const char *types, ...) XV_MUST_CHECK;
-
-/* A text column; "" for NULL. */
-const char *xv_state_text(sqlite3_stmt *statement, int column);
-
-/* Owners: owner.c */
-int xv_owner_claim(struct xv_coord *coord, xvsa_error **error) XV_MUST_CHECK;
-void xv_owner_release(struct xv_coord *coord);
-bool xv_owner_is_alive(const struct xv_coord *coord, const char *owner);
-
-/* Turns running jobs of dead owners into interrupted ones. Takes the lock. */
+/* Turns running jobs of dead owners into interrupted ones. */
 int xv_jobs_interrupt(struct xv_coord *coord, xvsa_error **error) XV_MUST_CHECK;
 
 #endif

@@ -688,6 +688,139 @@ XVSA_API int32_t xvsa_job_report(const xvsa_job *job, char **ret_json, xvsa_erro
 XVSA_API int32_t xvsa_context_list_jobs(xvsa_context *context, uint32_t limit, char **ret_json,
                                         xvsa_error **error);
 
+/* ------------------------------------------------------------------------------------------------
+ * Site
+ * ---------------------------------------------------------------------------------------------- */
+
+/** Processes that work on jobs together, joined by a coordination store (docs/coordination.md). A
+ *  process that moves data runs agents, see below; one that only submits and watches jobs opens the
+ *  site alone. What is in the store may be lost without losing stored data. */
+typedef struct xvsa_site xvsa_site;
+
+/** Where a site's coordination store is. */
+typedef struct xvsa_site_options {
+    uint32_t size;        /**< sizeof(xvsa_site_options) */
+    uint32_t flags;       /**< 0 */
+    const char *store;    /**< "sqlite:/path" (one machine), "sqlite:" (this process), or
+                            "etcd:https://a:2379,https://b:2379" */
+    const char *name;     /**< of the site, 1 to 64 of [a-z0-9-]; sites of one store are apart */
+    const char *username; /**< etcd: account; NULL: none */
+    const char *password; /**< etcd: wiped from memory when the handle goes; NULL: none */
+    const char *ca_file;  /**< etcd: PEM file with the CA of the servers; NULL: the system's */
+    const char *certificate_file; /**< etcd: PEM file with the client's certificate; NULL: none */
+    const char *key_file;         /**< etcd: PEM file with its private key; NULL: none */
+} xvsa_site_options;
+#define XVSA_SITE_OPTIONS_INIT XVSA_SIZED_INIT(xvsa_site_options)
+
+#define XVSA_CONTROL_SUSPEND    1 /**< checkpoint what is under way, keep it, begin nothing */
+#define XVSA_CONTROL_RESUME     2 /**< go on where it was suspended */
+#define XVSA_CONTROL_CANCEL     3 /**< finish the VMs under way, begin no other */
+#define XVSA_CONTROL_CANCEL_NOW 4 /**< stop at once; VMs that are finished are kept */
+
+/** Connects to a site's store. Errors: INVALID, ABI, NETWORK, TIMEOUT, AUTH, DENIED, TLS, UNSUPPORTED
+ *  (the store is too old), FORMAT, IO. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_open(xvsa_context *context, const xvsa_site_options *options,
+                                const xvsa_call *call, xvsa_site **ret, xvsa_error **error);
+/** Disconnects. The handle then answers XVSA_ERR_STATE. Errors: STATE (an agent of this handle has not
+ *  left the site). Blocks until calls under way have ended. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_close(xvsa_site *site, xvsa_error **error);
+/** Adds a reference. [any] Since 0.1. */
+XVSA_API xvsa_site *xvsa_site_ref(xvsa_site *site);
+/** Drops a reference. [any] Since 0.1. */
+XVSA_API void xvsa_site_unref(xvsa_site *site);
+
+/** Queues a job for the members of the site. spec is the JSON document "job" with the members of
+ *  "job of a site" (docs/documents.md). *ret_job_id, 32 hex digits, belongs to the caller. The job is
+ *  durable in the store when the call returns, and goes on without this process. Errors: INVALID (with
+ *  the member's path), NOT_FOUND (no living member serves a pool that is given by name), CONFLICT (the
+ *  name is ambiguous), SPACE, and those of xvsa_site_open. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_submit(xvsa_site *site, const char *spec, const xvsa_call *call,
+                                  char **ret_job_id, xvsa_error **error);
+/** Tells the members what to do with a job; action is XVSA_CONTROL_*. Returns when it is written down;
+ *  xvsa_site_job tells how far it was followed. job_id may be an unambiguous beginning of an id, here
+ *  and below. Errors: INVALID, NOT_FOUND, CONFLICT (ambiguous), STATE (it has ended, or cannot be
+ *  resumed because it is being cancelled), and those of xvsa_site_open. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_control(xvsa_site *site, const char *job_id, int32_t action,
+                                   const xvsa_call *call, xvsa_error **error);
+/** Queues a new job of the VMs of an ended one that failed, were cancelled or were refused. Errors:
+ *  NOT_FOUND, CONFLICT, STATE (it has not ended, or every VM succeeded), and those of
+ *  xvsa_site_submit. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_retry(xvsa_site *site, const char *job_id, const xvsa_call *call,
+                                 char **ret_job_id, xvsa_error **error);
+/** Jobs of the site, newest first, at most limit (0: 100), as the JSON document "site-jobs". Errors:
+ *  those of xvsa_site_open. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_list_jobs(xvsa_site *site, uint32_t limit, const xvsa_call *call,
+                                     char **ret_json, xvsa_error **error);
+/** State and outcome of a job per pool, VM and disk, with every reason and who moved what, as the JSON
+ *  document "site-job"; complete once the job has ended. Errors: NOT_FOUND, CONFLICT, and those of
+ *  xvsa_site_open. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_job(xvsa_site *site, const char *job_id, const xvsa_call *call,
+                               char **ret_json, xvsa_error **error);
+/** Waits for the end of a job. Returns XVSA_OK when it succeeded; TIMEOUT while it goes on; PARTIAL,
+ *  CANCELLED or the job's own error else; NOT_FOUND, CONFLICT, and those of xvsa_site_open. While the
+ *  store is out of reach it goes on waiting. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_wait(xvsa_site *site, const char *job_id, const xvsa_call *call,
+                                xvsa_error **error);
+/** Members of the site in the order of addition, the pools they serve, who coordinates each pool and in
+ *  which term, as the JSON document "site". Errors: those of xvsa_site_open. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_site_members(xvsa_site *site, const xvsa_call *call, char **ret_json,
+                                   xvsa_error **error);
+
+/* ------------------------------------------------------------------------------------------------
+ * Agent
+ * ---------------------------------------------------------------------------------------------- */
+
+/** A member of a site: a process that runs on a proxy VM of a pool and works on the site's jobs with
+ *  threads of the library. The first member that was added to a pool and lives coordinates it. */
+typedef struct xvsa_agent xvsa_agent;
+
+/** A repository that a member has open, and the name by which jobs call it. */
+typedef struct xvsa_agent_repository {
+    const char *name;
+    xvsa_repo *repo;
+} xvsa_agent_repository;
+
+/** Settings of an agent. */
+typedef struct xvsa_agent_options {
+    uint32_t size;  /**< sizeof(xvsa_agent_options) */
+    uint32_t flags; /**< 0 */
+    const char
+        *name; /**< of the member, unique in the site, at most 64 letters, digits, '-', '_', '.' */
+    xvsa_pool *pool;       /**< opened for this agent alone: it keeps the list of proxies equal to
+                                the living members of the pool; xvsa_pool_open's recovery is not
+                                needed, pass XVSA_POOL_NO_RECOVERY */
+    const char *pool_name; /**< how jobs call the pool besides its uuid; NULL: the pool's name */
+    const char *vm_uuid;   /**< VM of the pool that this process runs on: decides what it reaches */
+    const xvsa_agent_repository *repositories; /**< what it can work with */
+    uint32_t repository_count;                 /**< number of repositories, at least 1 */
+    uint32_t max_disks;                        /**< disks moved at once; 0: 4 */
+    int64_t lease_ttl_ms; /**< it counts as dead when it could not renew its lease for so long;
+                               0: 15000, at least 2000; the same for all members of a site */
+    const char *address;  /**< told to whoever asks for the members; NULL: none */
+} xvsa_agent_options;
+#define XVSA_AGENT_OPTIONS_INIT XVSA_SIZED_INIT(xvsa_agent_options)
+
+/** Joins a site and begins to work. While a former member of the name has not been dead for
+ *  lease_ttl_ms, it waits within the call's time. The agent keeps site, pool and repositories alive, and
+ *  goes on when its handle is dropped; only draining ends it. Errors: INVALID, ABI, NOT_FOUND (the pool
+ *  has no such VM), EXISTS (a member of the name lives elsewhere), those of xvsa_site_open and of
+ *  xvsa_pool_inventory. Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_agent_start(xvsa_site *site, const xvsa_agent_options *options,
+                                  const xvsa_call *call, xvsa_agent **ret, xvsa_error **error);
+/** Takes no further work, waits within the call's time for what is under way, then checkpoints the rest
+ *  for others to go on with, hands the pool's coordination over and leaves the site. A second call with
+ *  a shorter time hastens the first. Returns when the agent has left; only checkpointing may take longer
+ *  than the call's time. [any] Since 0.1. */
+XVSA_API int32_t xvsa_agent_drain(xvsa_agent *agent, const xvsa_call *call, xvsa_error **error);
+/** How the agent is, for health checks, as the JSON document "agent". Does not block. [any] Since 0.1. */
+XVSA_API int32_t xvsa_agent_status(xvsa_agent *agent, char **ret_json, xvsa_error **error);
+/** Figures in the text format of Prometheus (docs/coordination.md). Does not block. [any] Since 0.1. */
+XVSA_API int32_t xvsa_agent_metrics(xvsa_agent *agent, char **ret_text, xvsa_error **error);
+/** Adds a reference. [any] Since 0.1. */
+XVSA_API xvsa_agent *xvsa_agent_ref(xvsa_agent *agent);
+/** Drops a reference. [any] Since 0.1. */
+XVSA_API void xvsa_agent_unref(xvsa_agent *agent);
+
 #ifdef __cplusplus
 }
 #endif

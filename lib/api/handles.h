@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * The handles of the public API that are more than an internal object under another name: each keeps
- * the handle it was made from alive. Contexts, pools, plans and jobs are struct xv_engine, xv_pool,
- * xv_plan and xv_job themselves.
+ * the handle it was made from alive. Contexts, pools, plans, jobs, sites and agents are struct
+ * xv_engine, xv_pool, xv_plan, xv_job, xv_site and xv_agent themselves.
  */
 #ifndef XV_API_HANDLES_H
 #define XV_API_HANDLES_H
 
 #include <stdatomic.h>
 
+#include "agent/agent.h"
 #include "job/engine.h"
 #include "job/pool.h"
 #include "repo/repo.h"
@@ -57,6 +58,16 @@ static inline struct xv_engine *engine_of(xvsa_context *context)
 static inline struct xv_pool *pool_of(const xvsa_pool *pool)
 {
     return (struct xv_pool *)(uintptr_t)pool;
+}
+
+static inline struct xv_site *site_of(const xvsa_site *site)
+{
+    return (struct xv_site *)(uintptr_t)site;
+}
+
+static inline struct xv_agent *agent_of(const xvsa_agent *agent)
+{
+    return (struct xv_agent *)(uintptr_t)agent;
 }
 
 static inline void add_reference(atomic_uint *references)

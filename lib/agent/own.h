@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * A task that this member owns: claimed, run by lib/job in a thread of its own, ended in the store. After that it
+ * is remembered until its job is over, so that a store that was lost and made anew learns how it ended.
+ */
+#ifndef XV_AGENT_OWN_H
+#define XV_AGENT_OWN_H
+
+#include "agent/state.h"
+#include "job/share.h"
+
+struct xv_own_task {
+    struct xv_own_task *next; /* agent's lock */
+    struct xv_agent *agent;
+    char *key; /* "v/<job>/<pool>/<subject>" */
+    char job_id[XV_SITE_ID_LENGTH + 1];
+    const char *subject; /* in key */
+    char *type, *name, *repository, *earlier;
+    char *spec; /* of this one VM or point */
+    json_t *
+        record; /* value of key: owned by the task's thread until it has ended, then by the agent's lock */
+    char work[XV_SITE_ID_LENGTH + 1];
+    uint32_t attempt, disks;
+    int64_t token;
+    int64_t assigned_revision;
+    atomic_int_fast64_t claim; /* create_revision of "r/<job>/<subject>"; 0: not claimed */
+    atomic_bool lost;          /* somebody else's by now */
+
+    pthread_mutex_t lock; /* guards what follows; boards, too */
+    struct xv_job *job;   /* while it runs */
+    bool parked, stopped; /* were asked for */
+    const char *why_parked;
+    struct xv_own_board *boards;
+    struct xv_kv_watch *watch; /* of one thread at a time */
+    bool watching;
+    char *facts;
+
+    /* Set at the end, then constant. */
+    bool ended;
+    json_t *report; /* value of "vr/..." */
+};
+
+/* board.c: what the task's job shares over the store. user is the task. */
+extern const struct xv_share_ops xv_own_ops;
+void xv_own_boards_free(struct xv_own_task *task);
+
+/* own_end.c: what is to be written at a task's end, and writing it until the store took it or the task is lost. */
+void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem);
+bool xv_own_write_end(struct xv_own_task *task, int64_t mod);
+/* Compares that hold while the task is this member's. */
+void xv_own_guard(struct xv_own_task *task, struct xv_txn *txn);
+
+#endif

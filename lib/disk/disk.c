@@ -102,6 +102,15 @@ int xv_disk_stream(struct xv_disk *disk, const struct xv_extents *ranges,
     return disk->ops->stream(disk, ranges, queue, owner, call, error);
 }
 
+int xv_disk_write(struct xv_disk *disk, struct xv_block_queue *queue, const struct xv_call *call,
+                  xvsa_error **error)
+{
+    if (disk->ops->write == NULL)
+        return xv_fail(error, XVSA_ERR_UNSUPPORTED, COMPONENT,
+                       "a disk of transport %s cannot be written", disk->ops->transport);
+    return disk->ops->write(disk, queue, call, error);
+}
+
 void xv_disk_close(struct xv_disk *disk)
 {
     if (disk != NULL)

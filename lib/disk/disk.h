@@ -76,6 +76,9 @@ struct xv_disk_ops {
     int (*stream)(struct xv_disk *disk, const struct xv_extents *ranges,
                   struct xv_block_queue *queue, void *owner, const struct xv_call *call,
                   xvsa_error **error);
+    /* As xv_disk_write. NULL: the disk cannot be written. */
+    int (*write)(struct xv_disk *disk, struct xv_block_queue *queue, const struct xv_call *call,
+                 xvsa_error **error);
     void (*close)(struct xv_disk *disk);
 };
 
@@ -93,27 +96,26 @@ int xv_disk_allocated(struct xv_disk *disk, struct xv_extents *ret, const struct
 int xv_disk_stream(struct xv_disk *disk, const struct xv_extents *ranges,
                    struct xv_block_queue *queue, void *owner, const struct xv_call *call,
                    xvsa_error **error) XV_MUST_CHECK;
+/* Writes the blocks of a queue at their offsets until it is closed and empty, then flushes them to the
+ * medium. A queue that is stopped ends it with CANCELLED; a failure stops the queue, and the blocks that
+ * are left in it are the caller's. UNSUPPORTED when the disk cannot be written. */
+int xv_disk_write(struct xv_disk *disk, struct xv_block_queue *queue, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
 /* disk may be NULL. */
 void xv_disk_close(struct xv_disk *disk);
 
 struct xv_file_options {
     const char *name;   /* for messages: the VDI's uuid; NULL: the path alone */
     uint64_t size;      /* expected size of the disk; 0: what it has */
-    uint32_t in_flight; /* requests of a stream or of xv_file_disk_write under way; 0: 4 */
+    uint32_t in_flight; /* requests of a stream or of xv_disk_write under way; 0: 4 */
     bool direct;        /* past the page cache, where device and alignment allow it */
     bool exclusive; /* BUSY when this machine has the block device mounted or claimed otherwise */
-    bool writable;  /* for xv_file_disk_write; else it is opened read-only */
+    bool writable;  /* else it is opened read-only */
 };
 
 /* A file or block device. options may be NULL. STATE when its size is not the expected one. */
 int xv_file_disk_open(const char *path, const struct xv_file_options *options, struct xv_disk **ret,
                       xvsa_error **error) XV_MUST_CHECK;
-
-/* Writes the blocks of a queue at their offsets until it is closed and empty, then flushes them to the
- * medium. A queue that is stopped ends it with CANCELLED; after a failure the blocks that are left in it
- * are the caller's. The disk must be a writable one of xv_file_disk_open. */
-int xv_file_disk_write(struct xv_disk *disk, struct xv_block_queue *queue,
-                       const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
 /* One place where an NBD server offers the disk, as in vdi_nbd_server_info. With a certificate the
  * server must do TLS and own exactly that certificate; names, dates and issuer do not matter. */

@@ -129,6 +129,7 @@ static const struct xv_disk_ops file_ops = {
     .read = file_read,
     .allocated = file_allocated,
     .stream = xv_file_stream,
+    .write = xv_file_write,
     .close = file_close,
 };
 

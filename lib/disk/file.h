@@ -26,6 +26,9 @@ int xv_file_move(struct xv_file_disk *file, bool is_write, uint64_t offset, void
 int xv_file_stream(struct xv_disk *disk, const struct xv_extents *ranges,
                    struct xv_block_queue *queue, void *owner, const struct xv_call *call,
                    xvsa_error **error) XV_MUST_CHECK;
+/* The write operation. */
+int xv_file_write(struct xv_disk *disk, struct xv_block_queue *queue, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
 
 /* Tells why a block could not be taken: the call ended, or the consumer stopped the queue. */
 int xv_disk_fail_taking(const struct xv_call *call, xvsa_error **error);

@@ -164,8 +164,8 @@ int xv_file_stream(struct xv_disk *disk, const struct xv_extents *ranges,
     return run(&team, error);
 }
 
-int xv_file_disk_write(struct xv_disk *disk, struct xv_block_queue *queue,
-                       const struct xv_call *call, xvsa_error **error)
+int xv_file_write(struct xv_disk *disk, struct xv_block_queue *queue, const struct xv_call *call,
+                  xvsa_error **error)
 {
     struct xv_file_disk *file = (struct xv_file_disk *)disk;
     struct team team = {.file = file, .queue = queue, .call = call};

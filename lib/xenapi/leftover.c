@@ -11,6 +11,7 @@
 #define TAG_MAX 256
 
 enum action {
+    DETACH_VBD,
     DESTROY_SNAPSHOT,
     DESTROY_VM,
     UNMARK_VM,
@@ -162,9 +163,18 @@ static int note_vdi(void *user, const char *ref, const struct xv_value *record, 
     bool is_metadata = strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
     /* A clone that somebody made of a snapshot of ours has its tag but was not created by us; a snapshot
      * that somebody took of a disk that we created has both. */
-    bool is_created = xv_value_get(config, XV_CREATED_KEY) != NULL;
+    bool is_created = xv_value_get(config, XV_CREATED_KEY) != NULL ||
+                      (!is_snapshot && xv_value_get(config, XV_CLONE_KEY) != NULL);
     return add_item(sweep, is_metadata || is_snapshot != is_created ? DESTROY_VDI : UNMARK_VDI, ref,
                     NULL, error);
+}
+
+static int note_vbd(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
+{
+    struct sweep *sweep = user;
+    if (!is_dead(sweep, tag_of(record)))
+        return 0;
+    return add_item(sweep, DETACH_VBD, ref, NULL, error);
 }
 
 static int note_blocks(struct sweep *sweep, const char *ref, const struct xv_value *record,
@@ -283,9 +293,37 @@ static int destroy_vdi(struct sweep *sweep, const char *ref, xvsa_error **error)
     return rc;
 }
 
+/* A VBD of a snapshot or a template is a copy that somebody made of the machine: not ours. */
+static int detach_vbd(struct sweep *sweep, const char *ref, xvsa_error **error)
+{
+    struct xv_value *vm = NULL;
+    char *vm_ref = NULL;
+    xvsa_error *failure = NULL;
+    int rc = xv_ask_text(sweep->client, "VBD.get_VM", xv_params(ref, NULL), sweep->call, &vm_ref,
+                         &failure);
+    if (rc == 0)
+        rc = xv_record_get(sweep->client, "VM", vm_ref, sweep->call, &vm, &failure);
+    if (rc == 0)
+        rc = xv_value_get_bool(vm, "is_a_snapshot", false) ||
+                     xv_value_get_bool(vm, "is_a_template", false)
+                 ? unmark(sweep, "VBD", ref, &failure)
+                 : xv_vbd_remove(sweep->client, ref, sweep->call, &failure);
+    if (rc != 0 && xv_errors_is_gone(failure))
+        rc = 0;
+    if (rc != 0 && error != NULL)
+        *error = failure;
+    else
+        xvsa_error_unref(failure);
+    xv_value_free(vm);
+    free(vm_ref);
+    return rc;
+}
+
 static int act(struct sweep *sweep, const struct item *item, xvsa_error **error)
 {
     switch (item->action) {
+    case DETACH_VBD:
+        return detach_vbd(sweep, item->ref, error);
     case DESTROY_SNAPSHOT:
         return destroy_snapshot(sweep, item->ref, error);
     case DESTROY_VM:
@@ -334,7 +372,7 @@ static void release_kept(struct sweep *sweep)
 {
     for (size_t i = 0; i < sweep->vdi_count; i++) {
         if (sweep->vdis[i].kept && sweep->vdis[i].dead)
-            xv_vdi_detach_control(sweep->client, sweep->vdis[i].ref, sweep->call);
+            xv_vdi_detach_stale(sweep->client, sweep->vdis[i].ref, sweep->call);
     }
 }
 
@@ -343,6 +381,8 @@ static int look(struct sweep *sweep, xvsa_error **error)
     int rc = xv_client_each_record(sweep->client, "task", note_task, sweep, sweep->call, error);
     if (rc == 0)
         rc = xv_client_each_record(sweep->client, "VDI", note_vdi, sweep, sweep->call, error);
+    if (rc == 0)
+        rc = xv_client_each_record(sweep->client, "VBD", note_vbd, sweep, sweep->call, error);
     if (rc == 0)
         rc = xv_client_each_record(sweep->client, "VM", note_vm, sweep, sweep->call, error);
     return rc != 0 ? rc : judge_tasks(sweep, error);
@@ -367,8 +407,8 @@ int xv_leftovers_remove(struct xv_client *client, xv_tag_fn is_dead_fn, void *us
                         const char *const *keep, size_t keep_count, const struct xv_call *call,
                         size_t *ret_removed, size_t *ret_left, xvsa_error **error)
 {
-    static const enum action order[] = {ABANDON_TASK, DESTROY_SNAPSHOT, DESTROY_VM, UNBLOCK_VM,
-                                        UNMARK_VM,    DESTROY_VDI,      UNMARK_VDI};
+    static const enum action order[] = {ABANDON_TASK, DETACH_VBD, DESTROY_SNAPSHOT, DESTROY_VM,
+                                        UNBLOCK_VM,   UNMARK_VM,  DESTROY_VDI,      UNMARK_VDI};
     struct sweep sweep = {.client = client,
                           .call = call,
                           .is_dead = is_dead_fn,

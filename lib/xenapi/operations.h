@@ -89,6 +89,38 @@ int xv_vdi_open_http(struct xv_client *client, const struct xv_inventory *invent
                      const char *vdi_ref, const struct xv_host *host, const struct xv_call *call,
                      struct xv_disk **ret, xvsa_error **error) XV_MUST_CHECK;
 
+/* A VDI attached to the VM that this process runs on. */
+struct xv_hotadd_options {
+    const struct xv_env *env;
+    const char *vm_uuid;     /* of the VM */
+    const char *device_path; /* folder where its devices show up */
+    const char *tag;         /* of what is made in the pool */
+    const char *disk_name;   /* for messages: the VDI's uuid */
+    uint64_t size;           /* of the VDI */
+    bool writable; /* else the device is opened read-only, however the VM has to have it attached */
+    /* Told before a clone is made because the VM cannot have disks attached read-only; a failure ends the
+     * opening. May be NULL. */
+    int (*cloning)(void *user, xvsa_error **error);
+    /* Told when closing could not remove all from the pool. May be NULL. */
+    void (*left)(void *user, const char *why);
+    void *user; /* must outlive the disk */
+};
+enum xv_hotadd_fault {
+    XV_HOTADD_FAILED,
+    XV_HOTADD_NO_DEVICE,      /* the VM has no free position for a disk */
+    XV_HOTADD_SR_NOT_REACHED, /* the host of the VM has the VDI's SR not attached */
+};
+/* Attaches a VDI and opens its device. What is to be read is attached read-only, or, where the VM takes
+ * only writable disks, as a clone that nothing is written to. Closing the disk detaches it and destroys
+ * the clone, which may block for a minute; it is never done by force. *ret_fault is set on failure. */
+int xv_vdi_open_hotadd(struct xv_client *client, const char *vdi_ref,
+                       const struct xv_hotadd_options *options, const struct xv_call *call,
+                       struct xv_disk **ret, enum xv_hotadd_fault *ret_fault,
+                       xvsa_error **error) XV_MUST_CHECK;
+/* VDIs that are attached to a VM for as long as data moves; the caller frees each and the array. */
+int xv_hotadd_list(struct xv_client *client, const char *vm_ref, const struct xv_call *call,
+                   char ***ret, size_t *ret_count, xvsa_error **error) XV_MUST_CHECK;
+
 /* Creates an empty, tagged VDI; *ret_size is what the SR made of size. */
 struct xv_vdi_spec {
     const char *sr_ref, *name, *description, *tag;

@@ -15,6 +15,10 @@
 #define XV_CREATED_KEY "xvsa-id"
 #define XV_CREATED_ID  33 /* bytes of the id's text */
 
+/* On a snapshot while it is being cloned, and on the clone, which inherits it with the tag: so it is marked
+ * before it exists. */
+#define XV_CLONE_KEY "xvsa-clone"
+
 #define XV_SNAPSHOT_PREFIX "libxvsa snapshot "    /* and the tag: name of a snapshot VM */
 #define XV_RESTORE_PREFIX  "[libxvsa restoring] " /* and the name: of an unfinished VM */
 #define XV_BLOCK_PREFIX    "libxvsa at work [" /* the tag and "]": reason of a blocked operation */
@@ -37,10 +41,11 @@ int xv_vdi_size(struct xv_client *client, const char *vdi_ref, const struct xv_c
 int xv_run(struct xv_client *client, const char *method, struct xv_value *params,
            const struct xv_call *call, char **ret_text, xvsa_error **error) XV_MUST_CHECK;
 
-/* Reference of the object of a class whose other_config has id under XV_CREATED_KEY; UNKNOWN_OUTCOME
- * when there is none. */
-int xv_created_find(struct xv_client *client, const char *class_name, const char *id,
-                    const struct xv_call *call, char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
+/* Reference of the object of a class, no snapshot, whose other_config has id under key (XV_CREATED_KEY or
+ * XV_CLONE_KEY); UNKNOWN_OUTCOME when there is none. */
+int xv_created_find(struct xv_client *client, const char *class_name, const char *key,
+                    const char *id, const struct xv_call *call, char **ret_ref,
+                    xvsa_error **error) XV_MUST_CHECK;
 int xv_created_id(char id[XV_CREATED_ID], xvsa_error **error) XV_MUST_CHECK;
 
 /* Waits for a task's end. *ret (may be NULL): its result. UNKNOWN_OUTCOME when it vanished. */
@@ -53,9 +58,14 @@ void xv_task_abandon(struct xv_client *client, const char *task);
 int xv_task_create(struct xv_client *client, const char *label, const char *vdi_ref,
                    const struct xv_call *call, char **ret, xvsa_error **error) XV_MUST_CHECK;
 
-/* Detaches and destroys the VBDs that control domains hold of a VDI. Failures are logged only. */
-void xv_vdi_detach_control(struct xv_client *client, const char *vdi_ref,
-                           const struct xv_call *call);
+/* Detaches and destroys the VBDs that control domains and dead transfers of ours hold of a VDI. Failures
+ * are logged only. */
+void xv_vdi_detach_stale(struct xv_client *client, const char *vdi_ref, const struct xv_call *call);
+
+/* Unplugs a VBD, waiting for a guest that does not let go of it yet, and destroys it. What is gone is
+ * success. */
+int xv_vbd_remove(struct xv_client *client, const char *vbd_ref, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
 
 /* Repeats operation while the pool answers VDI_IN_USE, removing VBDs of control domains in between. */
 typedef int (*xv_vdi_operation)(struct xv_client *client, const char *vdi_ref,

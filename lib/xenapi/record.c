@@ -141,26 +141,27 @@ int xv_created_id(char id[XV_CREATED_ID], xvsa_error **error)
 }
 
 struct search {
-    const char *id;
+    const char *key, *id;
     char *ref;
 };
 
 static int match(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
 {
     struct search *search = user;
-    const char *id =
-        xv_value_get_string(xv_value_get(record, "other_config"), XV_CREATED_KEY, NULL);
-    if (search->ref != NULL || id == NULL || strcmp(id, search->id) != 0)
+    const char *id = xv_value_get_string(xv_value_get(record, "other_config"), search->key, NULL);
+    /* Snapshots inherit the marks of what they are made of. */
+    if (search->ref != NULL || id == NULL || strcmp(id, search->id) != 0 ||
+        xv_value_get_bool(record, "is_a_snapshot", false))
         return 0;
     search->ref = strdup(ref);
     return search->ref == NULL ? xv_fail_memory(error) : 0;
 }
 
 /* What was to create it may still be running: it is looked for a few times. */
-int xv_created_find(struct xv_client *client, const char *class_name, const char *id,
-                    const struct xv_call *call, char **ret_ref, xvsa_error **error)
+int xv_created_find(struct xv_client *client, const char *class_name, const char *key,
+                    const char *id, const struct xv_call *call, char **ret_ref, xvsa_error **error)
 {
-    struct search search = {.id = id};
+    struct search search = {.key = key, .id = id};
     for (int attempt = 1; search.ref == NULL; attempt++) {
         int rc = xv_client_each_record(client, class_name, match, &search, call, error);
         if (rc == 0 && search.ref == NULL && attempt == FIND_TRIES)

@@ -12,19 +12,23 @@
 #define INSIST_MS     250 /* doubled up to: */
 #define INSIST_MAX_MS 5000
 
-/* Whether a VBD is a control domain's. */
-static int is_control_vbd(struct xv_client *client, const char *vbd, const struct xv_call *call,
-                          bool *ret, xvsa_error **error)
+enum holder { CONTROL_DOMAIN, TRANSFER, MACHINE };
+
+/* Who a VBD belongs to: a control domain, a transfer of ours, or a VM for good. */
+static int find_holder(struct xv_client *client, const char *vbd, const struct xv_call *call,
+                       enum holder *ret, xvsa_error **error)
 {
-    struct xv_value *value = NULL;
-    char *vm = NULL;
-    int rc = xv_ask_text(client, "VBD.get_VM", xv_params(vbd, NULL), call, &vm, error);
+    struct xv_value *record = NULL;
+    struct xv_value *control = NULL;
+    int rc = xv_record_get(client, "VBD", vbd, call, &record, error);
     if (rc == 0)
-        rc = xv_ask(client, "VM.get_is_control_domain", xv_params(vm, NULL), true, call, &value,
+        rc = xv_ask(client, "VM.get_is_control_domain",
+                    xv_params(xv_value_get_string(record, "VM", ""), NULL), true, call, &control,
                     error);
-    *ret = xv_value_bool(value, false);
-    xv_value_free(value);
-    free(vm);
+    bool tagged = xv_value_get(xv_value_get(record, "other_config"), XV_TAG_KEY) != NULL;
+    *ret = xv_value_bool(control, false) ? CONTROL_DOMAIN : tagged ? TRANSFER : MACHINE;
+    xv_value_free(control);
+    xv_value_free(record);
     return rc;
 }
 
@@ -39,18 +43,29 @@ static void try_vbd(struct xv_client *client, const char *method, const char *vb
     xvsa_error_unref(error);
 }
 
-void xv_vdi_detach_control(struct xv_client *client, const char *vdi_ref,
-                           const struct xv_call *call)
+static void remove_vbd(struct xv_client *client, const char *vbd, const struct xv_call *call)
+{
+    xvsa_error *error = NULL;
+    if (xv_vbd_remove(client, vbd, call, &error) != 0)
+        xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "%s", xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
+void xv_vdi_detach_stale(struct xv_client *client, const char *vdi_ref, const struct xv_call *call)
 {
     struct xv_value *vbds = NULL;
     if (xv_ask(client, "VDI.get_VBDs", xv_params(vdi_ref, NULL), true, call, &vbds, NULL) != 0)
         return;
     for (size_t i = 0; i < xv_value_count(vbds); i++) {
         const char *vbd = xv_value_string(xv_value_at(vbds, i), "");
-        bool control = false;
-        if (is_control_vbd(client, vbd, call, &control, NULL) == 0 && control) {
+        enum holder holder = MACHINE;
+        if (find_holder(client, vbd, call, &holder, NULL) != 0 || holder == MACHINE)
+            continue;
+        if (holder == CONTROL_DOMAIN) {
             try_vbd(client, "VBD.unplug_force", vbd, call);
             try_vbd(client, "VBD.destroy", vbd, call);
+        } else {
+            remove_vbd(client, vbd, call);
         }
     }
     xv_value_free(vbds);
@@ -81,12 +96,12 @@ int xv_vdi_insist(struct xv_client *client, const char *vdi_ref, xv_vdi_operatio
         pause = pause * 2 > INSIST_MAX_MS ? INSIST_MAX_MS : pause * 2;
         /* What just ended detaches by itself within a moment; what is left after that is stale. */
         if (attempt >= 3)
-            xv_vdi_detach_control(client, vdi_ref, call);
+            xv_vdi_detach_stale(client, vdi_ref, call);
     }
 }
 
-/* Refuses when a VM other than a control domain has the disk: destroying it would take the disk away
- * from whoever attached it there. */
+/* Refuses when a VM has the disk for good: destroying it would take the disk away from whoever attached
+ * it there. */
 static int check_unused(struct xv_client *client, const char *vdi_ref, const struct xv_call *call,
                         xvsa_error **error)
 {
@@ -94,10 +109,10 @@ static int check_unused(struct xv_client *client, const char *vdi_ref, const str
     int rc = xv_ask(client, "VDI.get_VBDs", xv_params(vdi_ref, NULL), true, call, &vbds, error);
     for (size_t i = 0; rc == 0 && i < xv_value_count(vbds); i++) {
         const char *vbd = xv_value_string(xv_value_at(vbds, i), "");
-        bool control = false;
+        enum holder holder = MACHINE;
         xvsa_error *failure = NULL;
-        rc = is_control_vbd(client, vbd, call, &control, &failure);
-        if (rc == 0 && !control) {
+        rc = find_holder(client, vbd, call, &holder, &failure);
+        if (rc == 0 && holder == MACHINE) {
             rc = xv_fail(error, XVSA_ERR_REFUSED, XV_COMPONENT,
                          "the disk %s is not destroyed, because a VM has it as %s", vdi_ref, vbd);
         } else if (rc != 0 && xv_errors_is_gone(failure)) {
@@ -196,7 +211,7 @@ int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
     rc = xv_run(client, "VDI.create", vdi_record(spec, id), call, &ref, &failure);
     if (rc == XVSA_ERR_UNKNOWN_OUTCOME) {
         xv_error_clear(&failure);
-        rc = xv_created_find(client, "VDI", id, call, &ref, &failure);
+        rc = xv_created_find(client, "VDI", XV_CREATED_KEY, id, call, &ref, &failure);
     }
     if (rc == 0)
         rc = xv_vdi_size(client, ref, call, &size, &failure);

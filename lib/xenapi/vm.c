@@ -203,7 +203,7 @@ int xv_vm_create(struct xv_client *client, const struct xv_value *record, const 
     rc = xv_run(client, "VM.create", create_params(record, name, tag, id), call, &ref, &failure);
     if (rc == XVSA_ERR_UNKNOWN_OUTCOME) {
         xv_error_clear(&failure);
-        rc = xv_created_find(client, "VM", id, call, &ref, &failure);
+        rc = xv_created_find(client, "VM", XV_CREATED_KEY, id, call, &ref, &failure);
     }
     if (rc == 0) {
         rc = block_start(client, ref, tag, call, &failure);

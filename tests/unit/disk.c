@@ -434,7 +434,7 @@ START_TEST(blocks_are_written)
     push_bytes(queue, 2 * MIB, MIB, 2);
     push_bytes(queue, 3 * MIB, 512, 3);
     xv_block_queue_close(queue);
-    ck_ok(xv_file_disk_write(disk, queue, NULL, &error), error);
+    ck_ok(xv_disk_write(disk, queue, NULL, &error), error);
     ck_assert_int_eq(pread(file.fd, image, sizeof image, 0), 3 * MIB + 512);
     for (size_t i = 0; i < 3 * MIB + 512; i++)
         ck_assert_int_eq(image[i], i < BLOCK ? 1 : i < 2 * MIB ? 0 : i < 3 * MIB ? 2 : 3);
@@ -453,19 +453,19 @@ START_TEST(writing_tells_its_end)
     make_file(&file, MIB);
     struct xv_disk *read_only = open_file(&file);
     struct xv_block_queue *queue = new_queue(2, MIB);
-    ck_fails(xv_file_disk_write(read_only, queue, NULL, &error), XVSA_ERR_STATE, error);
+    ck_fails(xv_disk_write(read_only, queue, NULL, &error), XVSA_ERR_STATE, error);
     xv_disk_close(read_only);
     ck_ok(xv_file_disk_open(file.path, &options, &disk, &error), error);
     const struct xv_call call = xv_call_within(NULL, 20);
-    ck_fails(xv_file_disk_write(disk, queue, &call, &error), XVSA_ERR_TIMEOUT, error);
+    ck_fails(xv_disk_write(disk, queue, &call, &error), XVSA_ERR_TIMEOUT, error);
     xv_block_queue_free(queue);
     queue = new_queue(2, MIB);
     push_bytes(queue, MIB / 2, MIB, 1);
-    ck_assert_int_eq(xv_file_disk_write(disk, queue, NULL, &error), XVSA_ERR_INVALID);
+    ck_assert_int_eq(xv_disk_write(disk, queue, NULL, &error), XVSA_ERR_INVALID);
     ck_assert_ptr_nonnull(strstr(xvsa_error_message(error), "vdi-7"));
     xv_error_clear(&error);
     ck_assert(xv_block_queue_is_stopped(queue));
-    ck_fails(xv_file_disk_write(disk, queue, NULL, &error), XVSA_ERR_CANCELLED, error);
+    ck_fails(xv_disk_write(disk, queue, NULL, &error), XVSA_ERR_CANCELLED, error);
     xv_block_queue_free(queue);
     xv_disk_close(disk);
     drop_file(&file);
@@ -495,7 +495,7 @@ static int read_nothing(struct xv_disk *disk, uint64_t offset, void *data, size_
     return 0;
 }
 
-START_TEST(missing_map_is_unsupported)
+START_TEST(missing_operations_are_unsupported)
 {
     static const struct xv_disk_ops ops = {.transport = "test", .read = read_nothing};
     struct xv_disk disk = {.ops = &ops, .size = 512};
@@ -503,6 +503,7 @@ START_TEST(missing_map_is_unsupported)
     xvsa_error *error = NULL;
     xv_extents_init(&set);
     ck_fails(xv_disk_allocated(&disk, &set, NULL, &error), XVSA_ERR_UNSUPPORTED, error);
+    ck_fails(xv_disk_write(&disk, NULL, NULL, &error), XVSA_ERR_UNSUPPORTED, error);
 }
 END_TEST
 
@@ -524,7 +525,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, writing_tells_its_end);
     tcase_add_test(tests, size_is_checked);
     tcase_add_test(tests, stream_ends_with_the_call_or_the_queue);
-    tcase_add_test(tests, missing_map_is_unsupported);
+    tcase_add_test(tests, missing_operations_are_unsupported);
     suite_add_tcase(suite, tests);
 }
 

@@ -18,6 +18,11 @@
 
 #define SOON_MS 120000
 
+/* More VMs for the scenario, as JSON that begins with a comma. */
+#ifndef MORE_VMS
+#define MORE_VMS ""
+#endif
+
 static const char scenario[] =
     "{\"name\": \"ops\", \"hosts\": [{\"name\": \"host1\"}, {\"name\": \"host2\"}],"
     " \"srs\": [{\"name\": \"nfs\", \"type\": \"nfs\", \"shared\": true, \"size\": \"1 TiB\","
@@ -28,7 +33,7 @@ static const char scenario[] =
     "            \"disks\": [{\"sr\": \"nfs\", \"size\": \"16 MiB\", \"cbt\": true,"
     "                         \"generate\": {\"seed\": 1, \"bytes\": 3145728}},"
     "                        {\"sr\": \"nfs\", \"size\": \"8 MiB\"}],"
-    "            \"vifs\": [{\"network\": \"lan\", \"mac\": \"02:00:00:00:00:01\"}]}],"
+    "            \"vifs\": [{\"network\": \"lan\", \"mac\": \"02:00:00:00:00:01\"}]}" MORE_VMS "],"
     " \"options\": {\"lock_wait\": 0.3, \"data_destroy_wait\": 0.05}}";
 
 struct pool {
@@ -36,6 +41,7 @@ struct pool {
     char url[128];
     char sim[128];
     char fingerprint[128]; /* of the first coordinator */
+    char guests[128];      /* folder of the guests' devices */
     bool tls;
     pid_t process;
     struct xv_client *client;
@@ -107,6 +113,8 @@ static inline void await_ready(struct pool *pool)
                      json_string_value(json_object_get(json, "sim")));
             snprintf(pool->fingerprint, sizeof pool->fingerprint, "%s",
                      json_string_value(json_object_get(json, "fingerprint_sha256")));
+            snprintf(pool->guests, sizeof pool->guests, "%s",
+                     json_string_value(json_object_get(json, "guests")));
             json_decref(json);
             return;
         }

@@ -279,12 +279,29 @@ def detach(pool, ref):
     changed(pool, ref)
 
 
+def is_open(pool, record):
+    """Whether a process of the guest has the device open: any other than the simulator itself."""
+    if record["VDI"] == NULL or not record["device"]:
+        return False
+    path = os.path.realpath(device_path(pool, record))
+    for process in os.listdir("/proc"):
+        if not process.isdigit() or int(process) == os.getpid():
+            continue
+        folder = os.path.join("/proc", process, "fd")
+        with contextlib.suppress(OSError):
+            for number in os.listdir(folder):
+                with contextlib.suppress(OSError):
+                    if os.readlink(os.path.join(folder, number)) == path:
+                        return True
+    return False
+
+
 @call("VBD.unplug")
 def unplug(ctx, self):
     record = ctx.db.record("VBD", self)
     with held(ctx, self, "unplug"):
         ctx.pool.assert_host(ctx.get("VM", record["VM"], "resident_on"))
-        if self in ctx.pool.detach_refused:
+        if self in ctx.pool.detach_refused or is_open(ctx.pool, record):
             raise ApiError("DEVICE_DETACH_REJECTED", "VBD", self, "device is in use")
         ctx.pool.faults.hit("SM.vdi_detach", [record["VDI"], self])
         detach(ctx.pool, self)

@@ -336,8 +336,9 @@ static int take_record(void *user, const char *ref, struct xv_value *record, xvs
     return rc;
 }
 
-int xv_client_each_record(struct xv_client *client, const char *class_name, xv_record_fn fn,
-                          void *user, const struct xv_call *call, xvsa_error **error)
+int xv_client_each_part(struct xv_client *client, const char *class_name,
+                        const char *const *members, xv_record_fn fn, void *user,
+                        const struct xv_call *call, xvsa_error **error)
 {
     char method[96];
     struct record_reader reader = {fn, user};
@@ -348,6 +349,13 @@ int xv_client_each_record(struct xv_client *client, const char *class_name, xv_r
                          .idempotent = true,
                          .delivered = &delivered,
                          .on_member = take_record,
-                         .member_user = &reader};
+                         .member_user = &reader,
+                         .wanted = members};
     return xv_client_perform(client, &rpc, call, &value, error);
+}
+
+int xv_client_each_record(struct xv_client *client, const char *class_name, xv_record_fn fn,
+                          void *user, const struct xv_call *call, xvsa_error **error)
+{
+    return xv_client_each_part(client, class_name, NULL, fn, user, call, error);
 }

@@ -66,6 +66,10 @@ typedef int (*xv_record_fn)(void *user, const char *ref, const struct xv_value *
                             xvsa_error **error);
 int xv_client_each_record(struct xv_client *client, const char *class_name, xv_record_fn fn,
                           void *user, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+/* The same with those members of the records only that are named, NULL being the last name; NULL: all. */
+int xv_client_each_part(struct xv_client *client, const char *class_name,
+                        const char *const *members, xv_record_fn fn, void *user,
+                        const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
 /* The current session's reference, for export names that have to be built by hand. A secret: wipe with
  * xv_free_secret. NULL without memory. */

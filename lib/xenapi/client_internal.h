@@ -46,6 +46,7 @@ struct xv_rpc {
     bool *delivered;        /* with on_member: set before its first call */
     xv_member_fn on_member; /* may be NULL */
     void *member_user;
+    const char *const *wanted; /* with on_member: members of the records; NULL: all */
 };
 
 /* Sends one request to one member and reads the answer; repeats nothing. *ret_fingerprint, when not

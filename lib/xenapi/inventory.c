@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "xenapi/inventory.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "xenapi/client_internal.h"
 #include "xenapi/errors.h"
 #include "xenapi/inventory_store.h"
 
 #define ATTEMPTS 3
+#define READERS  4 /* connections that read at once */
 
 static int read_one(struct xv_client *client, const struct xv_class_reader *reader,
                     struct xv_store *store, const char *ref, const struct xv_call *call,
@@ -73,7 +77,8 @@ static int read_class(struct xv_client *client, const struct xv_class_reader *re
 {
     struct xv_list *list = xv_store_list(store, reader);
     xvsa_error *failure = NULL;
-    int rc = xv_client_each_record(client, reader->class_name, reader->read, store, call, &failure);
+    int rc = xv_client_each_part(client, reader->class_name, reader->members, reader->read, store,
+                                 call, &failure);
     if (rc == XVSA_ERR_PROTOCOL && xvsa_error_http_status(failure) == 0) {
         xv_log(client->env, XVSA_LOG_WARNING, XV_COMPONENT, "%s", xvsa_error_message(failure));
         xv_error_clear(&failure);
@@ -94,26 +99,109 @@ static int read_class(struct xv_client *client, const struct xv_class_reader *re
     return rc;
 }
 
+/* Threads that share the classes; each fills a store of its own. */
+struct gang {
+    struct xv_client *client;
+    const struct xv_call *call;
+    atomic_size_t next; /* place in the order of reading */
+    atomic_bool failed;
+};
+
+struct reader {
+    struct gang *gang;
+    struct xv_store *store;
+    pthread_t thread;
+    bool has_thread;
+    int rc;
+    xvsa_error *error;
+};
+
+/* The classes with most records, which come last in the table, are begun first. */
+static void read_classes(struct reader *reader)
+{
+    struct gang *gang = reader->gang;
+    while (reader->rc == 0 && !atomic_load(&gang->failed)) {
+        size_t place = atomic_fetch_add(&gang->next, 1);
+        if (place >= xv_class_reader_count)
+            return;
+        reader->rc = read_class(gang->client, &xv_class_readers[xv_class_reader_count - 1 - place],
+                                reader->store, gang->call, &reader->error);
+    }
+    if (reader->rc != 0)
+        atomic_store(&gang->failed, true);
+}
+
+static void *reader_body(void *argument)
+{
+    read_classes(argument);
+    return NULL;
+}
+
+/* The first reader is the caller's thread; the others are optional. */
+static int run_gang(struct reader readers[READERS], xvsa_error **error)
+{
+    int rc = 0;
+    for (size_t i = 1; i < READERS; i++)
+        readers[i].has_thread = xv_thread_start("xvsa-inventory", false, reader_body, &readers[i],
+                                                &readers[i].thread, NULL) == 0;
+    read_classes(&readers[0]);
+    for (size_t i = 1; i < READERS; i++) {
+        if (readers[i].has_thread)
+            pthread_join(readers[i].thread, NULL);
+    }
+    for (size_t i = 0; i < READERS; i++) {
+        if (rc == 0 && readers[i].rc != 0) {
+            rc = readers[i].rc;
+            if (error != NULL)
+                *error = xvsa_error_ref(readers[i].error);
+        }
+    }
+    return rc;
+}
+
+static int read_stores(struct reader readers[READERS], xvsa_error **error)
+{
+    for (size_t i = 0; i < READERS; i++) {
+        readers[i].store = xv_store_new();
+        if (readers[i].store == NULL)
+            return xv_fail_memory(error);
+    }
+    int rc = run_gang(readers, error);
+    for (size_t i = 1; rc == 0 && i < READERS; i++)
+        rc = xv_store_join(readers[0].store, readers[i].store, error);
+    return rc;
+}
+
+static int finish_store(struct xv_store *store, xvsa_error **error)
+{
+    if (store->public.pool_ref == NULL)
+        return xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "the pool has no pool record");
+    return xv_store_finish(store, error);
+}
+
 static int read_all(struct xv_client *client, const struct xv_call *call, struct xv_store **ret,
                     xvsa_error **error)
 {
-    struct xv_store *store = xv_store_new();
-    if (store == NULL)
-        return xv_fail_memory(error);
-    int rc = 0;
-    store->public.epoch = xv_client_epoch(client);
-    for (size_t i = 0; rc == 0 && i < xv_class_reader_count; i++)
-        rc = read_class(client, &xv_class_readers[i], store, call, error);
-    if (rc == 0 && store->public.pool_ref == NULL)
-        rc = xv_fail(error, XVSA_ERR_PROTOCOL, XV_COMPONENT, "the pool has no pool record");
+    struct reader readers[READERS] = {0};
+    struct gang gang = {.client = client, .call = call};
+    uint64_t epoch = xv_client_epoch(client);
+    atomic_init(&gang.next, 0);
+    atomic_init(&gang.failed, false);
+    for (size_t i = 0; i < READERS; i++)
+        readers[i].gang = &gang;
+    int rc = read_stores(readers, error);
     if (rc == 0)
-        rc = xv_store_finish(store, error);
-    if (rc != 0) {
-        xv_store_free(store);
-        return rc;
+        rc = finish_store(readers[0].store, error);
+    if (rc == 0) {
+        *ret = readers[0].store;
+        readers[0].store->public.epoch = epoch;
+        readers[0].store = NULL;
     }
-    *ret = store;
-    return 0;
+    for (size_t i = 0; i < READERS; i++) {
+        xv_store_free(readers[i].store);
+        xvsa_error_unref(readers[i].error);
+    }
+    return rc;
 }
 
 /* A connection lost in the middle, or a coordinator that changed meanwhile, means to begin anew. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A copy of a store's records, with text of their own: no text that was replaced before goes along.
+ * Stores made of stores: a copy of the records, with text of their own (no text that was replaced before
+ * goes along), and the union of stores that hold different classes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -173,5 +174,43 @@ int xv_store_copy(const struct xv_store *from, struct xv_store **ret, xvsa_error
     unresolve(copier.to);
     unresolve_vms(copier.to);
     *ret = copier.to;
+    return 0;
+}
+
+static void take_pool(struct xv_store *store, const struct xv_store *other)
+{
+    struct xv_inventory *all = &store->public;
+    if (other->public.pool_ref == NULL)
+        return;
+    all->pool_ref = other->public.pool_ref;
+    all->pool_uuid = other->public.pool_uuid;
+    all->pool_name = other->public.pool_name;
+    all->cbt_licensed = other->public.cbt_licensed;
+    store->coordinator = other->coordinator;
+    store->default_sr = other->default_sr;
+}
+
+int xv_store_join(struct xv_store *store, struct xv_store *other, xvsa_error **error)
+{
+    const struct xv_omission *omissions = other->omissions.items;
+    take_pool(store, other);
+    for (size_t i = 0; i < other->omissions.count; i++) {
+        struct xv_omission *omission = xv_list_add(&store->omissions, NULL);
+        if (omission == NULL)
+            return xv_fail_memory(error);
+        *omission = omissions[i];
+    }
+    other->omissions.count = 0;
+    for (size_t i = 0; i < xv_class_reader_count; i++) {
+        struct xv_list *to = xv_store_list(store, &xv_class_readers[i]);
+        struct xv_list *from = xv_store_list(other, &xv_class_readers[i]);
+        if (to == NULL || from->count == 0)
+            continue;
+        free(to->items);
+        free(to->links);
+        *to = *from;
+        *from = (struct xv_list){.item_size = from->item_size};
+    }
+    xv_store_take_text(store, other);
     return 0;
 }

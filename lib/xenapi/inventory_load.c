@@ -332,21 +332,44 @@ TEXTS(vif, AT(vif, ref), AT(vif, device), AT(vif, mac));
 TEXTS(vm, AT(vm, ref), AT(vm, uuid), AT(vm, name), AT(vm, power_state), AT(vm, snapshot_of),
       AT(vm, tag));
 
-#define LIST(name, type)                                                                           \
-    offsetof(struct xv_store, name), false, type##_texts, sizeof type##_texts / sizeof(size_t)
+#define MEMBERS(type, ...) static const char *const type##_members[] = {__VA_ARGS__, NULL}
+MEMBERS(pool, "uuid", "name_label", "default_SR", "master", "restrictions");
+MEMBERS(host, "uuid", "name_label", "address", "enabled", "metrics", "software_version",
+        "API_version_major", "API_version_minor");
+MEMBERS(metrics, "live");
+MEMBERS(driver, "type", "features", "capabilities");
+MEMBERS(sr, "uuid", "name_label", "type", "content_type", "shared", "physical_size",
+        "physical_utilisation", "virtual_allocation");
+MEMBERS(pbd, "host", "SR", "currently_attached");
+MEMBERS(network, "uuid", "name_label", "bridge", "purpose");
+MEMBERS(pif, "host", "network", "IP", "currently_attached", "management");
+MEMBERS(vdi, "uuid", "name_label", "type", "SR", "snapshot_of", "virtual_size",
+        "physical_utilisation", "managed", "missing", "sharable", "read_only", "is_a_snapshot",
+        "cbt_enabled", "on_boot", "sm_config", "other_config");
+MEMBERS(vbd, "VM", "VDI", "userdevice", "type", "mode", "bootable", "currently_attached");
+MEMBERS(vif, "VM", "network", "device", "MAC");
+MEMBERS(vm, "uuid", "name_label", "power_state", "resident_on", "snapshot_of", "is_a_template",
+        "is_a_snapshot", "is_control_domain", "VUSBs", "other_config", "tags");
+
+#define LIST(class_name, name, type, moves)                                                        \
+    {                                                                                              \
+        class_name, type##_members, read_##type, offsetof(struct xv_store, name), false,           \
+            type##_texts, sizeof type##_texts / sizeof(size_t), moves                              \
+    }
 
 const struct xv_class_reader xv_class_readers[] = {
-    {"pool", read_pool, SIZE_MAX, false, NULL, 0, always_moves},
-    {"host", read_host, LIST(hosts, host), always_moves},
-    {"host_metrics", read_metrics, LIST(metrics, metrics), always_moves},
-    {"SM", read_driver, offsetof(struct xv_store, drivers), true, driver_texts, 2, NULL},
-    {"SR", read_sr, LIST(srs, sr), sr_moves},
-    {"PBD", read_pbd, LIST(pbds, pbd), always_moves},
-    {"network", read_network, LIST(networks, network), NULL},
-    {"PIF", read_pif, LIST(pifs, pif), NULL},
-    {"VDI", read_vdi, LIST(vdis, vdi), NULL},
-    {"VBD", read_vbd, LIST(vbds, vbd), NULL},
-    {"VIF", read_vif, LIST(vifs, vif), NULL},
-    {"VM", read_vm, LIST(vms, vm), vm_moves},
+    {"pool", pool_members, read_pool, SIZE_MAX, false, NULL, 0, always_moves},
+    LIST("host", hosts, host, always_moves),
+    LIST("host_metrics", metrics, metrics, always_moves),
+    {"SM", driver_members, read_driver, offsetof(struct xv_store, drivers), true, driver_texts,
+     sizeof driver_texts / sizeof(size_t), NULL},
+    LIST("SR", srs, sr, sr_moves),
+    LIST("PBD", pbds, pbd, always_moves),
+    LIST("network", networks, network, NULL),
+    LIST("PIF", pifs, pif, NULL),
+    LIST("VIF", vifs, vif, NULL),
+    LIST("VBD", vbds, vbd, NULL),
+    LIST("VDI", vdis, vdi, NULL),
+    LIST("VM", vms, vm, vm_moves),
 };
 const size_t xv_class_reader_count = sizeof xv_class_readers / sizeof xv_class_readers[0];

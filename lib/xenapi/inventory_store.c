@@ -99,6 +99,17 @@ void *xv_store_alloc(struct xv_store *store, size_t size)
     return memory;
 }
 
+void xv_store_take_text(struct xv_store *store, struct xv_store *other)
+{
+    struct xv_arena_block **end = &store->arena;
+    while (*end != NULL)
+        end = &(*end)->next;
+    *end = other->arena;
+    store->arena_size += other->arena_size;
+    other->arena = NULL;
+    other->arena_size = 0;
+}
+
 const char *xv_store_text(struct xv_store *store, const char *text)
 {
     if (text == NULL || text[0] == '\0')

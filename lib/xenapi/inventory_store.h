@@ -71,8 +71,13 @@ int xv_store_copy(const struct xv_store *from, struct xv_store **ret,
 void *xv_store_alloc(struct xv_store *store, size_t size);
 /* A copy; text NULL counts as "". */
 const char *xv_store_text(struct xv_store *store, const char *text);
+/* Texts of another store become this one's. */
+void xv_store_take_text(struct xv_store *store, struct xv_store *other);
 /* Appends a zeroed item; NULL without memory. */
 void *xv_list_add(struct xv_list *list, const struct xv_links *links);
+
+/* Takes over the records of a store that has other classes, which is empty afterwards. */
+int xv_store_join(struct xv_store *store, struct xv_store *other, xvsa_error **error) XV_MUST_CHECK;
 
 /* Resolves references and makes the index: no record may be added any more. */
 int xv_store_finish(struct xv_store *store, xvsa_error **error) XV_MUST_CHECK;
@@ -80,10 +85,11 @@ const void *xv_store_find(const struct xv_store *store, enum xv_kind kind, const
 
 struct xv_class_reader {
     const char *class_name;
-    xv_record_fn read;   /* reads one record into the store, which is its user */
-    size_t list_offset;  /* of the list it fills, in struct xv_store; SIZE_MAX: none */
-    bool optional;       /* old servers lack the class */
-    const size_t *texts; /* offsets of the members of an item that are texts of the store */
+    const char *const *members; /* that read looks at, NULL at the end */
+    xv_record_fn read;          /* reads one record into the store, which is its user */
+    size_t list_offset;         /* of the list it fills, in struct xv_store; SIZE_MAX: none */
+    bool optional;              /* old servers lack the class */
+    const size_t *texts;        /* offsets of the members of an item that are texts of the store */
     size_t text_count;
     /* Whether a change, either side of which may be NULL, may change who reaches what. NULL: never. */
     bool (*moves)(const void *before, const struct xv_links *links_before, const void *after,

@@ -82,6 +82,7 @@ int xv_rpc_post(struct xv_client *client, const struct xv_url *url, const char *
             .what = rpc->method,
             .on_member = streamed ? pass_member : NULL,
             .member_user = &gate,
+            .wanted = rpc->wanted,
             .secret = session != NULL ? session : client->password,
         };
         rc = xv_xmlrpc_decode(&input, ret, error);

@@ -28,10 +28,12 @@ typedef int (*xv_member_fn)(void *user, const char *key, struct xv_value *value,
 struct xv_xmlrpc_input {
     xv_source_fn source;
     void *user;
-    const char *what;       /* for messages: "VM.get_all_records" */
-    size_t text_max;        /* bytes between two tags; 0: 64 MiB */
-    size_t value_max;       /* values in a tree; 0: 4 million */
-    xv_member_fn on_member; /* NULL: the Value is made a tree */
+    const char *what;          /* for messages: "VM.get_all_records" */
+    size_t text_max;           /* bytes between two tags; 0: 64 MiB */
+    size_t value_max;          /* values in a tree; 0: 4 million */
+    xv_member_fn on_member;    /* NULL: the Value is made a tree */
+    const char *const *wanted; /* with on_member: members of the records that are kept, NULL at the
+                                  end; NULL: all */
     void *member_user;
     const char *secret; /* struck out of a fault's text; may be NULL */
 };

@@ -11,23 +11,33 @@
 #define DEPTH_MAX         32
 #define TEXT_MAX_DEFAULT  (64u << 20)
 #define VALUE_MAX_DEFAULT (4u << 20)
-#define PIECE             16384
 #define PARSE_OPTIONS     (XML_PARSE_NONET | XML_PARSE_HUGE | XML_PARSE_COMPACT)
 
 static pthread_once_t xml_once = PTHREAD_ONCE_INIT;
 
+/* Brings the next bytes to piece. *ret_length may be 0 before the end, when all were taken out. */
+static int fetch(struct xv_decoder *decoder, size_t *ret_length)
+{
+    size_t length = 0;
+    char *place = decoder->prune == NULL ? decoder->piece : xv_prune_room(decoder->prune);
+    int rc = decoder->input->source(decoder->input->user, place, XV_PRUNE_PIECE, &length,
+                                    &decoder->failure);
+    decoder->ended = rc == 0 && length == 0;
+    if (rc == 0 && decoder->prune != NULL)
+        length = xv_prune_pass(decoder->prune, length, decoder->piece);
+    *ret_length = length;
+    return rc;
+}
+
 static int refill(struct xv_decoder *decoder)
 {
-    char piece[PIECE];
-    size_t length = 0;
     while (decoder->ready_offset == decoder->ready_length && !decoder->ended) {
-        int rc = decoder->input->source(decoder->input->user, piece, sizeof piece, &length,
-                                        &decoder->failure);
+        size_t length = 0;
+        int rc = fetch(decoder, &length);
         decoder->ready_offset = 0;
         decoder->ready_length = 0;
-        decoder->ended = rc == 0 && length == 0;
         if (rc == 0)
-            rc = xv_filter_pass(&decoder->filter, piece, length, decoder->ready,
+            rc = xv_filter_pass(&decoder->filter, decoder->piece, length, decoder->ready,
                                 &decoder->ready_length, &decoder->failure);
         if (rc != 0) {
             decoder->failure_code = rc;
@@ -376,6 +386,26 @@ int xv_decoder_read_value(struct xv_decoder *decoder, int depth, struct xv_value
     return rc;
 }
 
+static bool make_buffers(struct xv_decoder *decoder)
+{
+    bool prunes = decoder->input->on_member != NULL && decoder->input->wanted != NULL;
+    size_t room = prunes ? sizeof decoder->prune->data : XV_PRUNE_PIECE;
+    decoder->piece = malloc(room);
+    decoder->ready = malloc(XV_FILTER_ROOM(room));
+    if (prunes)
+        decoder->prune = malloc(sizeof *decoder->prune);
+    if (decoder->prune != NULL)
+        xv_prune_init(decoder->prune, decoder->input->wanted);
+    return decoder->piece != NULL && decoder->ready != NULL && (decoder->prune != NULL || !prunes);
+}
+
+static void free_buffers(struct xv_decoder *decoder)
+{
+    free(decoder->piece);
+    free(decoder->ready);
+    free(decoder->prune);
+}
+
 int xv_decoder_open(struct xv_decoder *decoder, const struct xv_xmlrpc_input *input,
                     xvsa_error **error)
 {
@@ -385,13 +415,14 @@ int xv_decoder_open(struct xv_decoder *decoder, const struct xv_xmlrpc_input *in
     decoder->value_max = input->value_max == 0 ? VALUE_MAX_DEFAULT : input->value_max;
     xv_buffer_init(&decoder->text, decoder->text_max);
     xv_filter_init(&decoder->filter, decoder->text_max);
-    decoder->ready = malloc(XV_FILTER_ROOM(PIECE));
-    if (decoder->ready == NULL)
+    if (!make_buffers(decoder)) {
+        free_buffers(decoder);
         return xv_fail_memory(error);
+    }
     /* The encoding is fixed, so that what the filter sees is what the parser sees. */
     decoder->reader = xmlReaderForIO(on_read, NULL, decoder, NULL, "UTF-8", PARSE_OPTIONS);
     if (decoder->reader == NULL) {
-        free(decoder->ready);
+        free_buffers(decoder);
         if (decoder->failure_code == 0)
             return xv_fail_memory(error);
         if (error != NULL)
@@ -407,5 +438,5 @@ void xv_decoder_close(struct xv_decoder *decoder)
     xmlFreeTextReader(decoder->reader);
     xv_buffer_wipe(&decoder->text);
     xvsa_error_unref(decoder->failure);
-    free(decoder->ready);
+    free_buffers(decoder);
 }

@@ -10,15 +10,18 @@
 
 #include "xenapi/xmlrpc.h"
 #include "xenapi/xmlrpc_filter.h"
+#include "xenapi/xmlrpc_prune.h"
 
 struct xv_decoder {
     const struct xv_xmlrpc_input *input;
     xmlTextReaderPtr reader;
+    struct xv_prune *prune; /* NULL: nothing is taken out */
     struct xv_filter filter;
     struct xv_buffer text; /* of the value under way */
     size_t text_max;
     size_t value_max;
     size_t values;
+    char *piece; /* as it comes, or pruned */
     char *ready; /* filtered bytes that libxml2 did not take yet */
     size_t ready_length;
     size_t ready_offset;

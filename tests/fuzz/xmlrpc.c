@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * The XML-RPC reader. The first byte chooses how: its lowest bit streams the members, the next reads a
- * task's result, the others are the size of the pieces in which the input arrives.
+ * task's result, the highest takes members out, the others are the size of the pieces in which the input
+ * arrives.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -84,13 +85,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         read_result(data + 1, size - 1);
         return 0;
     }
-    struct input input = {data + 1, size - 1, data[0] >> 2};
+    static const char *const wanted[] = {"n", "uuid", NULL};
+    struct input input = {data + 1, size - 1, (data[0] & 0x7f) >> 2};
     struct xv_xmlrpc_input setup = {.source = feed,
                                     .user = &input,
                                     .what = "fuzz",
                                     .text_max = 4096,
                                     .value_max = 1000,
-                                    .on_member = (data[0] & 1) != 0 ? take : NULL};
+                                    .on_member = (data[0] & 1) != 0 ? take : NULL,
+                                    .wanted = (data[0] & 0x80) != 0 ? wanted : NULL};
     struct xv_answer answer = {0};
     xvsa_error *error = NULL;
     if (xv_xmlrpc_decode(&setup, &answer, &error) == 0) {

@@ -316,6 +316,116 @@ START_TEST(members_are_streamed)
 }
 END_TEST
 
+/* Keeps the records as text: "ref{json}". */
+static int collect_record(void *user, const char *key, struct xv_value *value, xvsa_error **error)
+{
+    struct xv_buffer *text = user;
+    char *json = xv_value_to_json(value);
+    int rc = xv_buffer_format(text, error, "%s%s", key, json == NULL ? "?" : json);
+    free(json);
+    xv_value_free(value);
+    return rc;
+}
+
+static int prune(const char *records, const char *const *wanted, size_t step,
+                 struct xv_buffer *text, xvsa_error **error)
+{
+    char whole[8192];
+    struct xv_answer answer = {0};
+    int length = snprintf(whole, sizeof whole, "%s%s%s", HEAD, records, TAIL);
+    ck_assert_int_lt(length, (int)sizeof whole);
+    struct input input = {whole, (size_t)length, step};
+    struct xv_xmlrpc_input setup = {.source = feed,
+                                    .user = &input,
+                                    .what = "test",
+                                    .on_member = collect_record,
+                                    .wanted = wanted,
+                                    .member_user = text};
+    text->length = 0;
+    return xv_xmlrpc_decode(&setup, &answer, error);
+}
+
+#define FIELD(name, value)  "<member><name>" name "</name><value>" value "</value></member>"
+#define RECORD(ref, fields) FIELD(ref, "<struct>" fields "</struct>")
+
+START_TEST(unwanted_members_are_taken_out)
+{
+    static const char *const wanted[] = {"a", "map", "set", NULL};
+    static const char *const none[] = {NULL};
+    static const struct {
+        const char *records;
+        const char *kept;
+    } cases[] = {
+        {RECORD("r", FIELD("a", "1") FIELD("b", "2")), "r{\"a\":\"1\"}"},
+        {RECORD("r", FIELD("b", "2") FIELD("a", "1") FIELD("c", "3")), "r{\"a\":\"1\"}"},
+        {RECORD("r", FIELD("b", "<array><data><value>x</value><value/></data></array>"))
+             RECORD("a", FIELD("a", "&lt;/member&gt;")),
+         "r{}a{\"a\":\"</member>\"}"},
+        /* Of a map all keys are kept, or none; records may be named like members. */
+        {RECORD("b", FIELD("map", "<struct>" FIELD("b", "1") FIELD("a", "2") "</struct>")),
+         "b{\"map\":{\"b\":\"1\",\"a\":\"2\"}}"},
+        {RECORD("r", FIELD("b", "<struct>" FIELD("a", "1")
+                                    FIELD("x", "<struct>" FIELD("a", "2") "</struct>") "</struct>")
+                         FIELD("a", "3")),
+         "r{\"a\":\"3\"}"},
+        /* The server does not escape the keys of maps. */
+        {RECORD("r", FIELD("b", "<struct>" FIELD("</member><member>", "1") FIELD("<name>", "2")
+                                    FIELD("</nam", "3") "</struct>") FIELD("a", "4")),
+         "r{\"a\":\"4\"}"},
+        {RECORD("r", FIELD("map", "<struct>" FIELD("</struct><member>", "1") "</struct>")
+                         FIELD("b", "2")),
+         "r{\"map\":{\"</struct><member>\":\"1\"}}"},
+        /* Another layout than the server's is not pruned, but read. */
+        {"<member> <name>r</name> <value> <struct> <member> <name>b</name> <value>1</value> "
+         "</member>"
+         " </struct> </value> </member>",
+         "r{\"b\":\"1\"}"},
+        {RECORD("r", FIELD("set", "<array><data><value>1</value></data></array>") FIELD("ab", "")
+                         FIELD("", "x")),
+         "r{\"set\":[\"1\"]}"},
+    };
+    struct xv_buffer text;
+    xvsa_error *error = NULL;
+    xv_buffer_init(&text, 1 << 16);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char records[4096];
+        snprintf(records, sizeof records, "<value><struct>%s</struct></value>", cases[i].records);
+        for (size_t step = 0; step < 40; step++) {
+            ck_ok(prune(records, wanted, step, &text, &error), error);
+            ck_assert_str_eq(text.data, cases[i].kept);
+        }
+    }
+    ck_ok(prune("<value><struct>" RECORD("r", FIELD("a", "1")) "</struct></value>", none, 0, &text,
+                &error),
+          error);
+    ck_assert_str_eq(text.data, "r{}");
+    xv_buffer_free(&text);
+}
+END_TEST
+
+START_TEST(pruned_answers_are_still_checked)
+{
+    static const char *const wanted[] = {"a", NULL};
+    static const char *const broken[] = {
+        "<value><struct>" RECORD("r", FIELD("b", "<struct><member>")) "</struct></value>",
+        "<value><struct>" RECORD("r", "<member><name>b</name><value>1</value>") "</struct></value>",
+        "<value><struct>" RECORD("r", "<member><name>b") "</struct></value>",
+        "<value><struct>" RECORD("r", FIELD("a", "<oops>")) "</struct></value>",
+        "<value><struct>" RECORD("r", FIELD("b", "1")) "<oops></struct></value>",
+        "<!DOCTYPE x><value><struct>" RECORD("r", FIELD("b", "1")) "</struct></value>",
+    };
+    struct xv_buffer text;
+    xv_buffer_init(&text, 1 << 16);
+    for (size_t i = 0; i < sizeof broken / sizeof broken[0]; i++) {
+        for (size_t step = 0; step < 20; step++) {
+            xvsa_error *error = NULL;
+            ck_fails(prune(broken[i], wanted, step, &text, &error), XVSA_ERR_PROTOCOL, error);
+        }
+    }
+    xv_buffer_free(&text);
+}
+END_TEST
+
 START_TEST(encoding)
 {
     xvsa_error *error = NULL;
@@ -410,6 +520,8 @@ static void fill(Suite *suite)
     tcase_add_test(all, endless_answers_are_refused);
     tcase_add_test(all, too_many_values_are_refused);
     tcase_add_test(all, members_are_streamed);
+    tcase_add_test(all, unwanted_members_are_taken_out);
+    tcase_add_test(all, pruned_answers_are_still_checked);
     tcase_add_test(all, encoding);
     tcase_add_test(all, what_is_not_sent);
     tcase_add_test(all, task_results);

@@ -145,6 +145,7 @@ static struct xv_vm_run *take_vm(struct xv_job *job)
     }
     if (run != NULL) {
         run->state = XV_RUN_RUNNING;
+        run->attempts++;
         run->started_ms = xv_wall_ms();
         await_memory(job, run);
     }

@@ -27,6 +27,7 @@ enum xv_run_state {
     XV_RUN_REFUSED, /* by the plan */
     XV_RUN_SKIPPED, /* disks only */
     XV_RUN_PARKED,  /* stopped at a checkpoint */
+    XV_RUN_STATES,
 };
 const char *xv_run_state_name(enum xv_run_state state);
 
@@ -62,6 +63,7 @@ struct xv_vm_run {
     char point_id[XV_POINT_ID_LENGTH + 1]; /* made by a backup; "" until then */
     char *new_uuid;                        /* of a restored VM */
     uint64_t packs;                        /* memory set aside for its packs */
+    unsigned attempts;                     /* begun in this job */
     struct xv_disk_run *failed;            /* the disk whose failure stopped the others */
     int64_t started_ms, ended_ms;          /* xv_wall_ms */
     struct xv_disk_run *disks;

@@ -295,7 +295,8 @@ def nbd(control, host, connections=None, **faults):
         if not hasattr(member.nbd.faults, name):
             raise ScenarioError("nbd: unknown fault %r" % name)
         setattr(member.nbd.faults, name, value)
-    return {"closed": [str(c) for c in list(member.nbd.closed)[-20:]]}
+    return {"closed": [str(c) for c in list(member.nbd.closed)[-20:]],
+            "bytes": member.nbd.stats().bytes if hasattr(member.nbd, "stats") else None}
 
 
 # ---- storage repositories ----

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Backups and restores of one VM that several processes share, lose and go on with."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+import uuid
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
+
+from deployment import PASSPHRASE  # noqa: E402
+from harness import PoolCase  # noqa: E402
+from scenes import MIB, disk, scene, vm  # noqa: E402
+
+DRIVE = os.path.join(os.environ.get("XVSA_BUILD", "."), "tests", "tasks", "task-drive")
+CHECKPOINT_MS = 300
+UNIT = 2 * MIB
+RATE = 24 * MIB
+LIMIT_SECONDS = 120
+OK, FENCED, STOPPED = 0, 3, 5
+SEED = int(os.environ.get("XVSA_SEED", "0")) or int(time.time())
+
+
+class Process:
+    """An owner or helper under way."""
+
+    def __init__(self, kind, config, folder):
+        self.name = os.path.join(folder, uuid.uuid4().hex)
+        with open(self.name + ".json", "w", encoding="utf-8") as file:
+            json.dump(config, file)
+        with open(self.name + ".log", "w", encoding="utf-8") as log, \
+                open(self.name + ".out", "w", encoding="utf-8") as out:
+            self.process = subprocess.Popen([DRIVE, kind, self.name + ".json"], stdout=out,
+                                            stderr=log, stdin=subprocess.DEVNULL)
+
+    def log(self):
+        """What it said."""
+        with open(self.name + ".log", encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def wait(self):
+        """Its exit code."""
+        try:
+            return self.process.wait(LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait()
+            raise AssertionError("still running: " + self.log()) from None
+
+    def report(self):
+        """The report of an owner that ended."""
+        with open(self.name + ".out", encoding="utf-8") as file:
+            return json.load(file)
+
+    def kill(self):
+        """Ends it at once, wherever it is."""
+        self.process.kill()
+        self.process.wait()
+
+    def signal(self, number):
+        """Sends a signal."""
+        self.process.send_signal(number)
+
+
+class Task:
+    """One task with its board; starts processes that work on it."""
+
+    def __init__(self, case, name, spec=None):
+        self.case = case
+        self.folder = os.path.join(case.folder, "board-" + uuid.uuid4().hex[:8])
+        os.makedirs(self.folder)
+        self.vm = case.pool.uuid("VM", name)
+        self.attempt = 0
+        self.processes = []
+        job = uuid.uuid4().hex
+        self.config = {
+            "url": case.pool.urls[0], "fingerprint": case.pool.fingerprints[0],
+            "repo": "file://" + case.site.repo, "passphrase": PASSPHRASE,
+            "proxies": [{"name": proxy, "vm": case.pool.uuid("VM", proxy)}
+                        for proxy in ("proxy-a", "proxy-b")],
+            "job": job, "tag": "xvsa:%s.%s:s%016x" % (job, self.vm[:8], 7),
+            "work": uuid.uuid4().hex, "unit_bytes": UNIT, "checkpoint_ms": CHECKPOINT_MS,
+            "board": self.folder, "keys": case.pool.disks(name),
+            "key": "%s/%s" % (case.pool.ready["pool"], self.vm),
+            "spec": json.dumps(spec or {"type": "backup",
+                                        "selection": {"vms": [{"uuid": self.vm}]}})}
+
+    def own(self, proxy="proxy-a", **more):
+        """Starts one more attempt."""
+        self.attempt += 1
+        config = {**self.config, "proxy": proxy, "attempt": self.attempt,
+                  "token": 100 + self.attempt, **more}
+        if self.attempt > 1:
+            config["earlier"] = "another"
+        return self.start("own", config)
+
+    def help(self, proxy="proxy-b"):
+        """Starts a helper."""
+        return self.start("help", {**self.config, "proxy": proxy,
+                                   "proxy_vm": self.case.pool.uuid("VM", proxy)})
+
+    def start(self, kind, config):
+        """Starts a process."""
+        process = Process(kind, config, self.folder)
+        self.processes.append(process)
+        return process
+
+    def touch(self, name):
+        """Makes a file on the board."""
+        with open(os.path.join(self.folder, name), "w", encoding="utf-8"):
+            pass
+
+    def untouch(self, name):
+        """Takes it away."""
+        os.unlink(os.path.join(self.folder, name))
+
+    def done(self):
+        """How many units are done."""
+        return sum(".d." in name for name in os.listdir(self.folder))
+
+    def await_done(self, count, process):
+        """Waits until units are done."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while self.done() < count:
+            if time.monotonic() > deadline or process.process.poll() is not None:
+                raise AssertionError("only %d units: %s" % (self.done(), process.log()))
+            time.sleep(0.01)
+
+    def close(self):
+        """Ends what still runs."""
+        for process in self.processes:
+            if process.process.poll() is None:
+                process.kill()
+
+
+class TaskCase(PoolCase):
+    """A VM with two disks, read over links of limited speed."""
+
+    scene = scene(vm("web", disk(24 * MIB, seed=1, data=24 * MIB),
+                     disk(8 * MIB, seed=2, data=6 * MIB)))
+    total = 30 * MIB
+
+    def setUp(self):
+        super().setUp()
+        self.random = random.Random(SEED)
+        self.limit(RATE)
+        self.began = self.read_so_far()
+
+    def limit(self, rate):
+        """Limits the links of both hosts."""
+        for host in ("host-a", "host-b"):
+            self.pool.nbd(host, rate=rate)
+
+    def read_so_far(self):
+        """Bytes that the hosts' NBD servers sent."""
+        return sum(self.pool.nbd(host)["bytes"] for host in ("host-a", "host-b"))
+
+    def task(self, name="web", spec=None):
+        """A new task."""
+        task = Task(self, name, spec)
+        self.addCleanup(task.close)
+        return task
+
+    def finish(self, task, process, code=OK):
+        """The report of an owner that ends with a code."""
+        found = process.wait()
+        self.assertEqual(found, code, "seed %d: %s" % (SEED, process.log()))
+        if code == OK:
+            task.touch("over")
+            for other in task.processes:
+                other.wait()
+        return process.report()["vms"][0]
+
+    def assert_economic(self, losses):
+        """No more was read than once, and one checkpoint interval and a unit for each loss."""
+        spare = losses * (RATE * CHECKPOINT_MS // 1000 * 2 + 2 * UNIT) + 4 * MIB
+        self.assertLessEqual(self.read_so_far() - self.began, self.total + spare,
+                             "seed %d" % SEED)
+
+    def assert_done(self, entry):
+        """One whole restore point, nothing left in the pool."""
+        self.assertEqual(len(self.site.points()), 1)
+        self.assert_point(entry["point"], "web")
+        self.assert_clean()
+        self.assert_verified()
+
+
+class Owners(TaskCase):
+    """Owners that end in every way."""
+
+    def test_alone(self):
+        task = self.task()
+        entry = self.finish(task, task.own())
+        self.assert_done(entry)
+        self.assert_economic(0)
+
+    def test_killed_and_taken_over(self):
+        task = self.task()
+        losses = 0
+        for _ in range(3):
+            owner = task.own(proxy=self.random.choice(["proxy-a", "proxy-b"]))
+            time.sleep(self.random.uniform(0.1, 1.2))
+            owner.kill()
+            losses += 1
+        entry = self.finish(task, task.own())
+        self.assert_done(entry)
+        self.assert_economic(losses)
+
+    def test_parked_and_continued(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(3, owner)
+        owner.signal(signal.SIGUSR1)
+        entry = self.finish(task, owner, STOPPED)
+        self.assertEqual(entry["state"], "parked")
+        self.assertEqual(owner.report()["state"], "parked")
+        snapshots = [one for one in self.pool.sim("state")["vms"] if one["is_a_snapshot"]]
+        self.assertEqual(len(snapshots), 1)
+        self.assert_done(self.finish(task, task.own("proxy-b")))
+        self.assert_economic(1)
+
+    def test_zombie_is_fenced(self):
+        task = self.task()
+        first = task.own()
+        task.await_done(2, first)
+        first.signal(signal.SIGSTOP)
+        entry = self.finish_alone(task, task.own("proxy-b"))
+        first.signal(signal.SIGCONT)
+        self.assertEqual(first.wait(), FENCED, first.log())
+        self.assertIn("fenced: ", first.log())
+        self.assertIn("token 101", first.log())
+        self.assert_done(entry)
+
+    def finish_alone(self, task, process):
+        """Like finish, while others of the task are frozen: their claims are given to nobody."""
+        for name in os.listdir(task.folder):
+            if ".c." in name:
+                os.unlink(os.path.join(task.folder, name))
+        self.assertEqual(process.wait(), OK, process.log())
+        return process.report()["vms"][0]
+
+    def test_store_out_of_reach(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(2, owner)
+        task.touch("down")
+        entry = self.finish(task, owner)
+        self.assertIn("STORE_UNREACHABLE", {reason["code"] for reason in entry["reasons"]})
+        self.assert_done(entry)
+
+    def test_hands_off_the_pool(self):
+        task = self.task()
+        task.touch("hands-off")
+        owner = task.own()
+        time.sleep(1)
+        self.assertEqual([one for one in self.pool.sim("state")["vms"] if one["is_a_snapshot"]],
+                         [])
+        task.untouch("hands-off")
+        self.assert_done(self.finish(task, owner))
+
+    def test_snapshot_lost_between_attempts(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(3, owner)
+        owner.kill()
+        for one in self.pool.sim("state")["vms"]:
+            if one["is_a_snapshot"]:
+                self.forget(one["uuid"])
+        self.pool.write(self.pool.disks("web")[0], 0, 4 * MIB, seed=99)
+        entry = self.finish(task, task.own())
+        self.assertIn("SNAPSHOT_RETAKEN", {reason["code"] for reason in entry["reasons"]})
+        self.assert_done(entry)
+
+    def test_cancelled(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(2, owner)
+        owner.signal(signal.SIGTERM)
+        self.finish(task, owner, STOPPED)
+        self.assertEqual(self.site.points(), [])
+        self.assert_clean()
+
+
+class Helpers(TaskCase):
+    """Helpers that come and go."""
+
+    def test_two_share_the_work(self):
+        task = self.task()
+        helper = task.help()
+        entry = self.finish(task, task.own())
+        movers = {row["proxy"] for one in entry["disks"] for row in one["movers"]}
+        self.assertEqual(movers, {"proxy-a", "proxy-b"}, helper.log())
+        self.assert_done(entry)
+        self.assert_economic(0)
+
+    def test_helper_killed(self):
+        task = self.task()
+        helper = task.help()
+        owner = task.own()
+        task.await_done(2, owner)
+        time.sleep(self.random.uniform(0.05, 0.4))
+        helper.kill()
+        self.assert_done(self.finish(task, owner))
+        self.assert_economic(1)
+
+    def test_both_killed(self):
+        task = self.task()
+        helper = task.help()
+        owner = task.own()
+        task.await_done(3, owner)
+        time.sleep(self.random.uniform(0.05, 0.3))
+        owner.kill()
+        helper.kill()
+        task.help()
+        self.assert_done(self.finish(task, task.own("proxy-b")))
+        self.assert_economic(2)
+
+    def test_owner_killed_while_helped(self):
+        task = self.task()
+        task.help()
+        owner = task.own()
+        task.await_done(3, owner)
+        owner.kill()
+        self.assert_done(self.finish(task, task.own()))
+        self.assert_economic(1)
+
+
+if __name__ == "__main__":
+    unittest.main()

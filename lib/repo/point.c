@@ -7,6 +7,7 @@
 #include "repo/session.h"
 
 #define DISKS_MAX 4096u
+#define ENDED_MAX 32u /* records of which a bit tells whether they were accepted */
 
 static const char *text_member(const json_t *object, const char *member)
 {
@@ -291,8 +292,30 @@ int xv_repo_find_point(struct xv_repo *repo, const char *id, const struct xv_cal
 
 struct deleting {
     struct xv_point *point;
-    bool with_dead; /* a record that ends the dead session which pins it comes first */
+    unsigned ended; /* records that end dead sessions which pin it come first */
 };
+
+/* Sessions of processes that are certainly gone do not keep a point from being deleted. */
+static int end_dead(struct deleting *deleting, const struct xv_state *state, json_t *records,
+                    xvsa_error **error)
+{
+    const struct xv_point *point = deleting->point;
+    deleting->ended = 0;
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct xv_active_session *session = &state->sessions[i];
+        if (!xv_state_pins(session, point->id_bytes))
+            continue;
+        if (!xv_session_owner_dead(session->owner) || deleting->ended == ENDED_MAX)
+            return xv_fail(error, XVSA_ERR_BUSY, "repo",
+                           "restore point %s is in use by a %s of '%s'", point->id, session->kind,
+                           session->key);
+        json_t *end = xv_session_end_record(session->id.bytes, "aborted");
+        if (end == NULL || json_array_append_new(records, end) != 0)
+            return xv_fail_memory(error);
+        deleting->ended++;
+    }
+    return 0;
+}
 
 static int make_delete(void *user, const struct xv_state *state, json_t *records,
                        xvsa_error **error)
@@ -302,14 +325,9 @@ static int make_delete(void *user, const struct xv_state *state, json_t *records
     if (xv_state_point(state, point->id_bytes) == NULL)
         return xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "restore point %s is deleted already",
                        point->id);
-    const struct xv_active_session *pinning = xv_state_pinning(state, point->id_bytes);
-    if (pinning != NULL && !xv_session_owner_dead(pinning->owner))
-        return xv_fail(error, XVSA_ERR_BUSY, "repo", "restore point %s is in use by a %s of '%s'",
-                       point->id, pinning->kind, pinning->key);
-    json_t *end = pinning == NULL ? NULL : xv_session_end_record(pinning->id.bytes, "aborted");
-    deleting->with_dead = pinning != NULL;
-    if (pinning != NULL && (end == NULL || json_array_append_new(records, end) != 0))
-        return xv_fail_memory(error);
+    int rc = end_dead(deleting, state, records, error);
+    if (rc != 0)
+        return rc;
     json_t *record = json_pack("{s:i, s:i, s:o}", "type", XV_RECORD_RP_DELETE, "flags",
                                XV_RECORD_STOPS_WRITERS, "point", xv_json_handle(point->id_bytes));
     if (record == NULL || json_array_append_new(records, record) != 0)
@@ -324,8 +342,7 @@ int xv_point_delete(struct xv_point *point, const struct xv_call *call, xvsa_err
     int rc = xv_journal_append(point->repo, make_delete, &deleting, call, &accepted, error);
     if (rc == 0)
         xv_baton_give(&point->repo->journal);
-    uint64_t wanted = deleting.with_dead ? 2 : 1;
-    if (rc == 0 && (accepted & wanted) == 0)
+    if (rc == 0 && (accepted >> deleting.ended & 1) == 0)
         rc = xv_fail(error, XVSA_ERR_BUSY, "repo", "restore point %s is in use", point->id);
     return rc;
 }

@@ -98,15 +98,22 @@ const struct xv_point_summary *xv_state_point(const struct xv_state *state, cons
     return i < state->point_count ? &state->points[i] : NULL;
 }
 
-const struct xv_active_session *xv_state_pinning(const struct xv_state *state, const uint8_t *point)
+bool xv_state_pins(const struct xv_active_session *session, const uint8_t *point)
+{
+    for (size_t i = 0; i < session->pin_count; i++) {
+        if (memcmp(session->pins[i].bytes, point, XV_HANDLE_BYTES) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool is_pinned(const struct xv_state *state, const uint8_t *point)
 {
     for (size_t i = 0; i < state->session_count; i++) {
-        for (size_t k = 0; k < state->sessions[i].pin_count; k++) {
-            if (memcmp(state->sessions[i].pins[k].bytes, point, XV_HANDLE_BYTES) == 0)
-                return &state->sessions[i];
-        }
+        if (xv_state_pins(&state->sessions[i], point))
+            return true;
     }
-    return NULL;
+    return false;
 }
 
 uint64_t xv_state_token(const struct xv_state *state, const char *key)
@@ -320,7 +327,7 @@ static int apply_delete(struct xv_state *state, const json_t *record)
     if (xv_json_hex(record, "point", id, sizeof id) != 0)
         return XVSA_ERR_CORRUPT;
     size_t i = find_point(state, id);
-    if (i == state->point_count || xv_state_pinning(state, id) != NULL)
+    if (i == state->point_count || is_pinned(state, id))
         return 0;
     struct xv_handle *grown = grow(state->deleted, state->deleted_count, sizeof *grown);
     if (grown == NULL)

@@ -119,9 +119,8 @@ int xv_state_apply(struct xv_state *state, const json_t *entry, const char *obje
 
 const struct xv_active_session *xv_state_session(const struct xv_state *state, const uint8_t *id);
 const struct xv_point_summary *xv_state_point(const struct xv_state *state, const uint8_t *id);
-/* An active session that pins the point, or NULL. */
-const struct xv_active_session *xv_state_pinning(const struct xv_state *state,
-                                                 const uint8_t *point);
+/* Does the session pin the point? */
+bool xv_state_pins(const struct xv_active_session *session, const uint8_t *point);
 uint64_t xv_state_token(const struct xv_state *state, const char *key);
 /* NULL when it is not open. */
 const struct xv_work *xv_state_work(const struct xv_state *state, const uint8_t *id);

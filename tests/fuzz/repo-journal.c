@@ -15,8 +15,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint64_t accepted;
         xvsa_error *error = NULL;
         if (json_is_object(entry) && xv_state_apply(&state, entry, "j/0", &accepted, &error) == 0) {
-            for (size_t i = 0; i < state.point_count; i++)
-                (void)xv_state_pinning(&state, state.points[i].id.bytes);
+            for (size_t i = 0; i < state.session_count; i++) {
+                for (size_t k = 0; k < state.point_count; k++)
+                    (void)xv_state_pins(&state.sessions[i], state.points[k].id.bytes);
+            }
+            for (size_t i = 0; i < state.work_count; i++) {
+                if (xv_state_work(&state, state.works[i].id.bytes) == NULL ||
+                    state.works[i].key == NULL)
+                    abort();
+            }
         }
         xvsa_error_unref(error);
         json_decref(entry);

@@ -125,18 +125,21 @@ int xv_state_apply_progress(struct xv_state *state, const json_t *record)
         return XVSA_ERR_CORRUPT;
     const struct xv_active_session *session = xv_state_session(state, sid.bytes);
     size_t i = find_work(state, wid.bytes);
-    if (session == NULL || i == state->work_count || memcmp(&session->work, &wid, sizeof wid) != 0)
-        return 0;
-    state->works[i].records++;
+    struct xv_work *work = NULL;
+    if (session != NULL && i < state->work_count && memcmp(&session->work, &wid, sizeof wid) == 0)
+        work = &state->works[i];
+    if (work != NULL)
+        work->records++;
+    /* What is wrong is damage, whether the record is void or not. */
     for (size_t k = 0; k < json_array_size(objects); k++) {
-        struct xv_work_fact fact = {.session = sid, .record = state->works[i].records};
+        struct xv_work_fact fact = {.session = sid, .record = work == NULL ? 0 : work->records};
         int rc = read_fact(json_array_get(objects, k), &fact);
-        if (rc == 0)
-            rc = add_fact(&state->works[i], &fact);
-        if (rc != 0) {
+        if (rc == 0 && work != NULL)
+            rc = add_fact(work, &fact);
+        if (rc != 0 || work == NULL)
             free(fact.disk);
+        if (rc != 0)
             return rc;
-        }
     }
-    return 1;
+    return work == NULL ? 0 : 1;
 }

@@ -8,23 +8,27 @@ from dataclasses import dataclass, field
 
 from store import JOURNAL, Damage, Refusal, note, read_whole, type_of, unseal
 
-SESSION_BEGIN, INDEX_ADD, RP_COMMIT, SESSION_END, RP_DELETE = 2, 3, 4, 5, 6
+SESSION_BEGIN, INDEX_ADD, RP_COMMIT, SESSION_END, RP_DELETE, PROGRESS = 2, 3, 4, 5, 6, 14
 HANDLE = 32
 DIGEST = 64
-KINDS = ("backup", "restore", "maintenance", "copy", "verify")
+KINDS = ("backup", "restore", "maintenance", "copy", "verify", "part")
+OUTCOMES = ("ok", "aborted", "parked")
 
 # Members of each record besides type and flags: a number is that many hex digits.
 MEMBERS = {
     SESSION_BEGIN: {"session": HANDLE, "kind": str, "key": str, "token": int, "owner": str,
-                    "pins": list},
+                    "pins": list, "work": HANDLE},
     INDEX_ADD: {"session": HANDLE, "segments": list},
     RP_COMMIT: {"session": HANDLE, "point": HANDLE, "digest": DIGEST, "vm_uuid": str,
                 "vm_name": str, "pool_uuid": str, "taken": int, "size": int, "stored": int,
                 "disks": int},
     SESSION_END: {"session": HANDLE, "outcome": str},
     RP_DELETE: {"point": HANDLE},
+    PROGRESS: {"session": HANDLE, "work": HANDLE, "objects": list},
 }
+OPTIONAL = ("work",)  # of a SESSION_BEGIN
 SEGMENT = {"id": HANDLE, "length": int, "head": int, "entries": int}
+OBJECT = {"id": HANDLE, "length": int, "digest": DIGEST, "content": str, "key": str}
 ENTRY = {"seq": int, "nonce": 32, "previous": DIGEST, "written": int, "records": list}
 
 
@@ -53,18 +57,42 @@ def check_members(name, document, members, optional=(), notes=None):
         note(notes, name, False, f"unknown member {member}")
 
 
-def read_document(repository, name, notes=None):
-    """JSON document of a sealed object, and the SHA-256 of the whole object."""
+def read_message(repository, name, notes=None):
+    """Message of a sealed object, and the SHA-256 of the whole object."""
     header, body, data = read_whole(repository.store, name, notes)
     if header.repository != repository.id:
         raise Damage(name, "is of another repository")
     message = unseal(repository.config.cipher, repository.keys.of_object(name), header.nonce,
                      header.raw[:56] + name.encode(), body, name)
+    return message, hashlib.sha256(data).hexdigest()
+
+
+def read_document(repository, name, notes=None):
+    """JSON document of a sealed object, and the SHA-256 of the whole object."""
+    message, digest = read_message(repository, name, notes)
     try:
         document = json.loads(message.decode())
     except ValueError as error:
         raise Damage(name, f"is not JSON: {error}") from None
-    return document, hashlib.sha256(data).hexdigest()
+    return document, digest
+
+
+@dataclass
+class Session:
+    """An active session."""
+
+    kind: str
+    key: str
+    pins: set     # those that have effect
+    work: str     # None: none
+
+
+@dataclass
+class Work:
+    """A work that is open."""
+
+    key: str                                       # of its backup sessions
+    records: list = field(default_factory=list)    # PROGRESS records in their order
 
 
 @dataclass
@@ -75,7 +103,8 @@ class Journal:
     points: dict = field(default_factory=dict)    # live: id -> RP_COMMIT
     deleted: set = field(default_factory=set)
     segments: dict = field(default_factory=dict)  # id -> as INDEX_ADD says
-    active: dict = field(default_factory=dict)    # session -> (key, pins that have effect)
+    active: dict = field(default_factory=dict)    # id -> Session
+    works: dict = field(default_factory=dict)     # open: id -> Work
     fenced: list = field(default_factory=list)
     tokens: dict = field(default_factory=dict)    # key -> highest accepted
     void: list = field(default_factory=list)      # (seq, record)
@@ -96,12 +125,16 @@ class Journal:
             self.read_only |= bool(flags & 1)
             self.skipped.append((seq, record))
             return
-        check_members(name, record, {**MEMBERS[number], "type": int, "flags": int}, (), notes)
+        check_members(name, record, {**MEMBERS[number], "type": int, "flags": int},
+                      OPTIONAL if number == SESSION_BEGIN else (), notes)
         note(notes, name, record.get("kind", KINDS[0]) in KINDS and
-             record.get("outcome", "ok") in ("ok", "aborted"), "unknown kind or outcome")
+             record.get("outcome", "ok") in OUTCOMES, "unknown kind or outcome")
         for segment in record.get("segments", ()):
             check_members(name, segment, SEGMENT, (), notes)
-        rule = (self.begin, self.add_index, self.commit, self.end, self.delete)[number - 2]
+        for row in record.get("objects", ()):
+            check_members(name, row, OBJECT, (), notes)
+        rule = {SESSION_BEGIN: self.begin, INDEX_ADD: self.add_index, RP_COMMIT: self.commit,
+                SESSION_END: self.end, RP_DELETE: self.delete, PROGRESS: self.progress}[number]
         if not rule(record):
             self.void.append((seq, record))
 
@@ -111,10 +144,35 @@ class Journal:
         if record["token"] <= self.tokens.get(key, 0) or session in self.active:
             return False
         self.tokens[key] = record["token"]
-        for other in [other for other, (its, _) in self.active.items() if its == key]:
+        for other in [other for other, its in self.active.items() if its.key == key]:
             del self.active[other]
             self.fenced.append(other)
-        self.active[session] = (key, {pin for pin in record["pins"] if pin in self.points})
+        work = record.get("work") if record["kind"] in ("backup", "part") else None
+        self.active[session] = Session(record["kind"], key, {
+            pin for pin in record["pins"] if pin in self.points}, work)
+        if record["kind"] == "backup":
+            self.open_work(key, work)
+        return True
+
+    def open_work(self, key, identity):
+        """Ends what was open under the key, or under the id for another key."""
+        for other, work in list(self.works.items()):
+            if (other == identity) != (work.key == key):
+                del self.works[other]
+        if identity is not None and identity not in self.works:
+            self.works[identity] = Work(key)
+
+    def close_work(self, session):
+        """The work of a backup session is over."""
+        if session.kind == "backup":
+            self.works.pop(session.work, None)
+
+    def progress(self, record):
+        """PROGRESS."""
+        session = self.active.get(record["session"])
+        if session is None or session.work != record["work"] or session.work not in self.works:
+            return False
+        self.works[session.work].records.append(record)
         return True
 
     def add_index(self, record):
@@ -127,19 +185,24 @@ class Journal:
     def commit(self, record):
         """RP_COMMIT."""
         point = record["point"]
-        if record["session"] not in self.active or point in self.points:
+        if record["session"] not in self.active or point in self.points or point in self.deleted:
             return False
         self.points[point] = record
+        self.close_work(self.active[record["session"]])
         return True
 
     def end(self, record):
         """SESSION_END."""
-        return self.active.pop(record["session"], None) is not None
+        session = self.active.pop(record["session"], None)
+        if session is not None and record["outcome"] != "parked":
+            self.close_work(session)
+        return session is not None
 
     def delete(self, record):
         """RP_DELETE."""
         point = record["point"]
-        if point not in self.points or any(point in pins for _, pins in self.active.values()):
+        if point not in self.points or any(
+                point in session.pins for session in self.active.values()):
             return False
         del self.points[point]
         self.deleted.add(point)

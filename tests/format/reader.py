@@ -14,8 +14,9 @@ import json
 import sys
 
 from packs import DATA, Pack, Segment
+from progress import Progress, named
 from repository import Repository, Point, read_passphrase
-from store import (CHUNKS, NODES, POINT, SEGMENT, Damage, Refusal, note, pack_name,
+from store import (CHUNKS, NODES, POINT, PROGRESS, SEGMENT, Damage, Refusal, note, pack_name,
                    type_of)
 
 
@@ -28,7 +29,7 @@ class Verifier:
         self.stored = {}    # session -> bytes of its packs
         self.verified = set()
         self.counts = dict.fromkeys(("objects", "points", "nodes", "chunks", "reachable",
-                                     "indexed"), 0)
+                                     "indexed", "progress"), 0)
 
     def guard(self, check, *arguments):
         """Runs a check; damage becomes a fault."""
@@ -41,8 +42,8 @@ class Verifier:
         """Checks all; returns the faults."""
         names = self.repository.store.names()
         checks = {CHUNKS: self.check_pack, NODES: self.check_pack, SEGMENT: self.check_segment,
-                  POINT: self.check_point_object}
-        for kind in (CHUNKS, NODES, SEGMENT, POINT):
+                  POINT: self.check_point_object, PROGRESS: self.check_progress}
+        for kind in (CHUNKS, NODES, SEGMENT, POINT, PROGRESS):
             for name in names:
                 if type_of(name) == kind:
                     self.guard(checks[kind], name)
@@ -54,6 +55,9 @@ class Verifier:
             self.guard(self.repository.segment, identity)
         for identity in self.repository.journal.points:
             self.guard(self.check_point, identity)
+        for work in self.repository.journal.works:
+            for content in ("map", "done"):
+                self.guard(list, named(self.repository, work, content, self.faults))
         return self.faults
 
     def check_pack(self, name):
@@ -74,6 +78,13 @@ class Verifier:
         segment = Segment(self.repository, name, self.faults)
         for identity, location in segment.entries:
             self.counts["indexed"] += 1
+            self.check_location(name, identity, location)
+
+    def check_progress(self, name):
+        """An object of a work, named by the journal or not; its chunks are where it says."""
+        progress = Progress(self.repository, name[2:], self.faults)
+        self.counts["progress"] += 1
+        for identity, location in progress.references:
             self.check_location(name, identity, location)
 
     def check_location(self, name, identity, location):

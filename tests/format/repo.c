@@ -19,6 +19,8 @@
  *     restore POINT INDEX FILE             data ranges only
  *     extents POINT INDEX                  answers with [[offset, length, kind], ...]
  *     verify                               answers with the number of faults, and the first
+ *
+ * and those of works, which are in repo_work.c.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,33 +29,24 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "repo/repo.h"
+#include "repo_commands.h"
 
 #define SESSIONS 10
-#define WORDS    8
+#define WORDS    10
 #define RUNS     64
-#define DISKS    8
 #define FAULT    1024
 
-struct slot {
-    struct xv_session *session;
-    struct xv_point *base;
-    struct xv_packer *packer;
-    struct xv_disk_writer *writers[DISKS]; /* they must outlive the commit */
-    unsigned disks;
-};
-
-static struct xv_repo *repo;
+struct xv_repo *repo;
 static struct slot slots[SESSIONS];
 
-static void die(const char *what)
+void die(const char *what)
 {
     fprintf(stderr, "format-repo: %s: %s\n", what, strerror(errno));
     exit(2);
 }
 
 /* Answers a failed command, on one line; returns rc. */
-static int refuse(int rc, xvsa_error *error)
+int refuse(int rc, xvsa_error *error)
 {
     printf("error %s", xvsa_code_name(rc));
     for (const xvsa_error *e = error; e != NULL; e = xvsa_error_cause(e)) {
@@ -66,13 +59,13 @@ static int refuse(int rc, xvsa_error *error)
     return rc;
 }
 
-static int answer(const char *value)
+int answer(const char *value)
 {
     printf("ok%s%s\n", value[0] == '\0' ? "" : " ", value);
     return 0;
 }
 
-static uint64_t number(const char *word)
+uint64_t number(const char *word)
 {
     char *end = NULL;
     errno = 0;
@@ -85,7 +78,7 @@ static uint64_t number(const char *word)
 }
 
 /* The disk that the session works on. */
-static struct xv_disk_writer *writer_of(const struct slot *slot)
+struct xv_disk_writer *writer_of(const struct slot *slot)
 {
     if (slot->disks == 0) {
         errno = ENOENT;
@@ -94,7 +87,7 @@ static struct xv_disk_writer *writer_of(const struct slot *slot)
     return slot->writers[slot->disks - 1];
 }
 
-static struct slot *slot_of(const char *word)
+struct slot *slot_of(const char *word)
 {
     uint64_t index = number(word);
     if (index >= SESSIONS) {
@@ -104,7 +97,7 @@ static struct slot *slot_of(const char *word)
     return &slots[index];
 }
 
-static void clear_slot(struct slot *slot)
+void clear_slot(struct slot *slot)
 {
     xv_packer_free(slot->packer);
     for (unsigned i = 0; i < slot->disks; i++)
@@ -114,12 +107,13 @@ static void clear_slot(struct slot *slot)
     *slot = (struct slot){0};
 }
 
-static int do_begin(char **words)
+int begin(char **words, const char *work, uint32_t kind)
 {
     xvsa_error *error = NULL;
     struct slot *slot = slot_of(words[0]);
     clear_slot(slot);
-    struct xv_session_options options = {.job_key = words[1], .token = number(words[2])};
+    struct xv_session_options options = {
+        .job_key = words[1], .token = number(words[2]), .kind = kind, .work_id = work};
     int rc = 0;
     if (strcmp(words[3], "-") != 0)
         rc = xv_repo_find_point(repo, words[3], NULL, &slot->base, &error);
@@ -134,6 +128,11 @@ static int do_begin(char **words)
     }
     struct xv_point *base = xv_session_base(slot->session);
     return answer(base == NULL ? "-" : xv_point_id(base));
+}
+
+static int do_begin(char **words)
+{
+    return begin(words, NULL, XV_SESSION_BACKUP);
 }
 
 static int do_disk(char **words)
@@ -351,11 +350,13 @@ static const struct {
     unsigned words;
     int (*run)(char **words);
 } commands[] = {
-    {"begin", 4, do_begin},   {"disk", 4, do_disk},       {"put", 4, do_put},
-    {"keep", 3, do_keep},     {"finish", 1, do_finish},   {"checkpoint", 1, do_checkpoint},
-    {"commit", 4, do_commit}, {"abort", 1, do_abort},     {"delete", 1, do_delete},
-    {"list", 0, do_list},     {"restore", 3, do_restore}, {"extents", 2, do_extents},
-    {"verify", 0, do_verify},
+    {"begin", 4, do_begin},       {"disk", 4, do_disk},       {"put", 4, do_put},
+    {"keep", 3, do_keep},         {"finish", 1, do_finish},   {"checkpoint", 1, do_checkpoint},
+    {"commit", 4, do_commit},     {"abort", 1, do_abort},     {"delete", 1, do_delete},
+    {"list", 0, do_list},         {"restore", 3, do_restore}, {"extents", 2, do_extents},
+    {"verify", 0, do_verify},     {"work", 6, do_work},       {"map", 8, do_map},
+    {"adopt", 1, do_adopt},       {"park", 1, do_park},       {"done", 2, do_done},
+    {"read-map", 2, do_read_map}, {"works", 0, do_works},
 };
 
 static void run_line(char *line)

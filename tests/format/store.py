@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 HEADER = 64
 TRAILER = 8
 TAG = 16
-CONFIG, KEY, JOURNAL, CHUNKS, NODES, SEGMENT, POINT = range(1, 8)
+CONFIG, KEY, JOURNAL, CHUNKS, NODES, SEGMENT, POINT, PROGRESS = range(1, 9)
 
 NAMES = (
     (CONFIG, re.compile(r"config")),
@@ -27,6 +27,7 @@ NAMES = (
     (NODES, re.compile(r"n/([0-9a-f]{2})/(\1[0-9a-f]{30})")),
     (SEGMENT, re.compile(r"ix/[0-9a-f]{32}")),
     (POINT, re.compile(r"rp/[0-9a-f]{32}")),
+    (PROGRESS, re.compile(r"w/[0-9a-f]{32}")),
 )
 
 
@@ -126,7 +127,7 @@ class Header:
         if notes is not None:
             note(notes, name, self.minor == 0 and self.flags < 2, "minor version or flags")
             note(notes, name, reserved == 0, "reserved bytes of the header")
-            note(notes, name, self.type in (JOURNAL, POINT) or not any(self.nonce),
+            note(notes, name, self.type in (JOURNAL, POINT, PROGRESS) or not any(self.nonce),
                  "nonce of an object without one")
 
 

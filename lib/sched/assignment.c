@@ -127,7 +127,9 @@ void xv_assignment_give_task(struct xv_assignment *a, size_t vm)
 {
     if (a->slots[vm].done || a->vms[vm].owner != XV_SCHED_NONE || !is_whole(a, vm))
         return;
-    size_t owner = xv_cost_owner(a, vm);
+    size_t owner = a->slots[vm].kept;
+    if (owner == XV_SCHED_NONE || a->site->proxies[owner].lost)
+        owner = xv_cost_owner(a, vm);
     if (owner != XV_SCHED_NONE)
         xv_owner_give(a, vm, owner);
 }
@@ -178,10 +180,13 @@ static void number_slots(struct xv_assignment *a)
     size_t next = 0;
     for (size_t i = 0; i < a->vm_count; i++) {
         struct xv_sched_vm *vm = &a->vms[i];
+        bool lives = vm->owner < a->site->proxy_count && !a->site->proxies[vm->owner].lost;
+        a->slots[i].kept = vm->taken && lives ? vm->owner : XV_SCHED_NONE;
         vm->owner = XV_SCHED_NONE;
         a->slots[i].first = next;
         for (size_t j = 0; j < vm->disk_count; j++) {
-            a->disks[next++].vm = i;
+            a->disks[next].vm = i;
+            a->disks[next++].done = vm->disks[j].done;
             vm->disks[j].proxy = XV_SCHED_NONE;
             vm->disks[j].via = XV_SCHED_NONE;
             vm->disks[j].tier = XV_TIER_NONE;

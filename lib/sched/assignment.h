@@ -28,7 +28,7 @@ struct xv_moves {
 
 /* Assigns all: disks with one choice first, then the largest first, each to the proxy with which it would
  * be done soonest by the cost in docs/scheduling.md. Writes the answers into vms and counts on
- * site->proxies. A VM with a disk that nobody reaches gets nothing (owner and its disks' proxy are
+ * site->proxies (start from zeros, or from what other jobs gave them). A VM with a disk that nobody reaches gets nothing (owner and its disks' proxy are
  * XV_SCHED_NONE). site and vms are the caller's and must outlive the assignment; apart from the
  * answers nothing in them may change. O((disks + proxies) log + disks * hosts of the SR). */
 int xv_assignment_new(struct xv_sched_site *site, struct xv_sched_vm *vms, size_t count,

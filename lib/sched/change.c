@@ -10,16 +10,14 @@
 void xv_assignment_finish(struct xv_assignment *a, size_t vm, size_t disk)
 {
     struct vm_slot *slot = &a->slots[vm];
-    bool all = true;
     for (size_t i = 0; i < a->vms[vm].disk_count; i++) {
         struct disk_slot *entry = &a->disks[slot->first + i];
         if (!entry->done && (disk == XV_SCHED_NONE || disk == i)) {
             xv_cost_take(a, slot->first + i);
             entry->done = true;
         }
-        all = all && entry->done;
     }
-    if (disk == XV_SCHED_NONE && all) {
+    if (disk == XV_SCHED_NONE) {
         xv_owner_take(a, vm);
         slot->done = true;
     }

@@ -202,10 +202,12 @@ static bool suits_better(const struct xv_assignment *a, const struct suitor *x,
 static struct suitor judge(const struct xv_assignment *a, const struct xv_sched_vm *vm,
                            size_t proxy)
 {
+    size_t first = a->slots[vm - a->vms].first;
     const struct group *group = &a->groups[a->workers[proxy].group];
     struct suitor suitor = {proxy, 0, 0};
     for (size_t i = 0; i < vm->disk_count; i++) {
-        suitor.reached += xv_group_reaches(a, group, vm->disks[i].sr) ? 1 : 0;
+        bool done = a->disks[first + i].done;
+        suitor.reached += done || xv_group_reaches(a, group, vm->disks[i].sr) ? 1 : 0;
         suitor.bytes += vm->disks[i].proxy == proxy ? vm->disks[i].bytes : 0;
     }
     return suitor;

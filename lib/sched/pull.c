@@ -35,12 +35,12 @@ static uint32_t used(const uint32_t *array, size_t index, size_t count)
     return array == NULL || index >= count ? 0 : array[index];
 }
 
-/* Host whose connections a transfer uses: the proxy's own, else the least busy one that has the SR. */
-static size_t serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
-                           const struct xv_load *load)
+size_t xv_sched_serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
+                             const struct xv_load *load)
 {
-    if (xv_sched_tier(site, proxy, sr, XV_SCHED_NONE) != XV_TIER_NETWORK)
-        return site->proxies[proxy].host;
+    enum xv_tier tier = xv_sched_tier(site, proxy, sr, XV_SCHED_NONE);
+    if (tier != XV_TIER_NETWORK)
+        return tier == XV_TIER_NONE ? XV_SCHED_NONE : site->proxies[proxy].host;
     size_t best = XV_SCHED_NONE;
     for (size_t i = 0; i < site->host_count; i++) {
         if (site->attached[i * site->sr_count + sr] &&
@@ -57,7 +57,7 @@ static bool may_move(const struct xv_sched_site *site, size_t proxy, size_t sr,
     uint32_t transport = xv_sched_best_transport(xv_sched_transports(site, proxy, sr));
     if (transport == 0)
         return false;
-    size_t host = serving_host(site, proxy, sr, load);
+    size_t host = xv_sched_serving_host(site, proxy, sr, load);
     struct xv_usage usage = {used(load->host_connections, host, site->host_count),
                              used(load->proxy_disks, proxy, site->proxy_count),
                              used(load->sr_transfers, sr, site->sr_count)};
@@ -185,6 +185,16 @@ size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
             best = i;
     }
     return best;
+}
+
+bool xv_sched_may_begin(const struct xv_sched_site *site, size_t proxy,
+                        const struct xv_board *boards, size_t count, size_t preparing)
+{
+    size_t ready = preparing;
+    for (size_t i = 0; i < count; i++)
+        ready += boards[i].owner == proxy && boards[i].units_free > 0 ? 1 : 0;
+    return proxy < site->proxy_count && !site->proxies[proxy].lost &&
+           ready < site->proxies[proxy].capacity;
 }
 
 static int rank_of_board(size_t proxy, const struct xv_board *board)

@@ -62,6 +62,17 @@ size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
 size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
                           const struct xv_waiting *tasks, size_t count);
 
+/* Host whose connections the proxy uses for the SR: its own, or, over the network, the one that has the SR
+ * and the fewest in use. XV_SCHED_NONE: it does not reach the SR. */
+size_t xv_sched_serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
+                             const struct xv_load *load);
+
+/* True while the proxy should own one task more: those of its tasks that are being prepared (snapshot, map) and
+ * its boards with free units are fewer than the disks it moves at once, so that the next snapshot is ready when a
+ * place becomes free. */
+bool xv_sched_may_begin(const struct xv_sched_site *site, size_t proxy,
+                        const struct xv_board *boards, size_t count, size_t preparing);
+
 enum xv_next_kind { XV_NEXT_NOTHING, XV_NEXT_BOARD, XV_NEXT_TASK };
 struct xv_next {
     enum xv_next_kind kind;

@@ -65,7 +65,8 @@ struct xv_sched_site {
 struct xv_sched_disk {
     size_t sr;
     uint64_t bytes;    /* expected to be moved */
-    size_t proxy;      /* answer; XV_SCHED_NONE: nobody reaches the SR */
+    bool done;         /* nothing of it is left to be moved */
+    size_t proxy;      /* answer; XV_SCHED_NONE: done, or nobody reaches the SR */
     size_t via;        /* answer: host that serves the disk; XV_SCHED_NONE as above */
     enum xv_tier tier; /* answer */
 };
@@ -74,6 +75,7 @@ struct xv_sched_vm {
     size_t host;       /* where it runs; XV_SCHED_NONE when halted */
     bool is_protected; /* has a restore point */
     bool failed;       /* its last backup failed */
+    bool taken;        /* its task runs: owner is given, and stays while that proxy lives */
     struct xv_sched_disk *disks;
     size_t disk_count;
     const char *key; /* breaks ties, so that the order does not depend on the input's */

@@ -40,6 +40,7 @@ struct disk_slot {
 struct vm_slot {
     size_t first;          /* slot of its first disk */
     size_t rank;           /* in the order of work */
+    size_t kept;           /* owner of a task that runs; XV_SCHED_NONE */
     size_t next, previous; /* of the same owner */
     bool done;
 };

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Proxies with a free place ask lib/sched what to do next, until none gets anything more.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "sim.h"
+
+/* What lib/sched is told, of one pool. */
+struct view {
+    struct xv_board *boards;
+    size_t *board_vms, *board_disks;
+    size_t board_count;
+    struct xv_waiting *waiting;
+    size_t *waiting_vms;
+    size_t waiting_count;
+    uint32_t host_connections[SIM_HOSTS], sr_transfers[SIM_SRS], proxy_disks[SIM_PROXIES];
+    size_t preparing[SIM_PROXIES];
+    struct xv_load load;
+};
+
+static void *take_memory(size_t count, size_t size)
+{
+    void *memory = calloc(count + 1, size);
+    if (memory == NULL)
+        abort();
+    return memory;
+}
+
+static void add_board(struct sim_pool *pool, struct view *view, size_t vm, size_t index)
+{
+    const struct sim_task *task = &pool->tasks[vm];
+    const struct sim_disk *disk = &task->disks[index];
+    view->board_vms[view->board_count] = vm;
+    view->board_disks[view->board_count] = index;
+    view->boards[view->board_count++] = (struct xv_board){.key = task->key,
+                                                          .sr = pool->vms[vm].disks[index].sr,
+                                                          .vm_host = pool->vms[vm].host,
+                                                          .owner = task->owner,
+                                                          .priority = task->priority,
+                                                          .units_free = (uint32_t)disk->free_count,
+                                                          .bytes_left = (uint64_t)disk->left,
+                                                          .movers = disk->movers};
+}
+
+static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
+{
+    bool coordinated = sim_coordinator(sim, pool) != XV_SCHED_NONE;
+    for (size_t i = 0; i < pool->vm_count; i++) {
+        const struct sim_task *task = &pool->tasks[i];
+        if (task->state == SIM_PREPARING)
+            view->preparing[task->owner]++;
+        for (size_t j = 0; task->state == SIM_OPEN && j < pool->vms[i].disk_count; j++) {
+            if (task->disks[j].free_count > 0)
+                add_board(pool, view, i, j);
+        }
+        if (task->state == SIM_WAITING && coordinated) {
+            view->waiting_vms[view->waiting_count] = i;
+            view->waiting[view->waiting_count++] =
+                (struct xv_waiting){&pool->vms[i], task->rank, task->priority, 0};
+        }
+    }
+    for (size_t i = 0; i < pool->site.proxy_count * SIM_PLACES; i++) {
+        const struct sim_place *place = &pool->proxies[i / SIM_PLACES].places[i % SIM_PLACES];
+        if (!place->busy)
+            continue;
+        view->host_connections[place->host] += place->connections;
+        view->sr_transfers[pool->vms[place->vm].disks[place->disk].sr]++;
+        view->proxy_disks[i / SIM_PLACES]++;
+    }
+    view->load = (struct xv_load){view->host_connections, view->sr_transfers, view->proxy_disks};
+}
+
+static struct sim_place *free_place(struct sim_proxy *proxy, uint32_t capacity)
+{
+    for (size_t i = 0; i < SIM_PLACES && i < capacity; i++) {
+        if (!proxy->places[i].busy)
+            return &proxy->places[i];
+    }
+    return NULL;
+}
+
+static void begin_unit(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index,
+                       size_t board)
+{
+    size_t vm = view->board_vms[board];
+    size_t disk_index = view->board_disks[board];
+    struct sim_disk *disk = &pool->tasks[vm].disks[disk_index];
+    struct sim_place *place = free_place(&pool->proxies[index], pool->workers[index].capacity);
+    size_t sr = pool->vms[vm].disks[disk_index].sr;
+    size_t unit = 0;
+    while (disk->units[unit].done || disk->units[unit].claimer != XV_SCHED_NONE)
+        unit++;
+    size_t host = xv_sched_serving_host(&pool->site, index, sr, &view->load);
+    bool nbd =
+        xv_sched_best_transport(xv_sched_transports(&pool->site, index, sr)) == XV_TRANSPORT_NBD;
+    uint32_t connections =
+        nbd ? xv_admit_connections(&sim->limits, view->host_connections[host]) : 0;
+    disk->units[unit].claimer = index;
+    disk->free_count--;
+    disk->movers++;
+    *place = (struct sim_place){.busy = true,
+                                .vm = vm,
+                                .disk = disk_index,
+                                .unit = unit,
+                                .host = host,
+                                .connections = connections,
+                                .left = disk->units[unit].left,
+                                .since = sim->now};
+    view->boards[board].units_free--;
+    view->boards[board].movers++;
+    view->host_connections[host] += connections;
+    view->sr_transfers[sr]++;
+    view->proxy_disks[index]++;
+}
+
+static void begin_task(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index,
+                       size_t waiting)
+{
+    size_t vm = view->waiting_vms[waiting];
+    struct sim_task *task = &pool->tasks[vm];
+    task->state = SIM_PREPARING;
+    task->owner = index;
+    task->ready_at = sim->now + SIM_PREPARE;
+    pool->vms[vm].taken = true;
+    view->preparing[index]++;
+    view->waiting_count--;
+    view->waiting[waiting] = view->waiting[view->waiting_count];
+    view->waiting_vms[waiting] = view->waiting_vms[view->waiting_count];
+}
+
+static bool ask(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index)
+{
+    const struct sim_proxy *proxy = &pool->proxies[index];
+    if (!proxy->alive || pool->workers[index].lost)
+        return false;
+    bool room = free_place(&pool->proxies[index], pool->workers[index].capacity) != NULL;
+    bool may_begin = xv_sched_may_begin(&pool->site, index, view->boards, view->board_count,
+                                        view->preparing[index]);
+    if (!room && !may_begin)
+        return false;
+    struct xv_next next =
+        xv_sched_next(&pool->site, index, view->boards, view->board_count, view->waiting,
+                      view->waiting_count, may_begin, &sim->limits, &view->load);
+    if (next.kind == XV_NEXT_BOARD)
+        begin_unit(sim, pool, view, index, next.index);
+    if (next.kind == XV_NEXT_TASK)
+        begin_task(sim, pool, view, index, next.index);
+    return next.kind != XV_NEXT_NOTHING;
+}
+
+void sim_dispatch(struct sim *sim)
+{
+    double until;
+    if (!sim_window(sim, sim->now, &until).open)
+        return;
+    for (size_t i = 0; i < sim->pool_count; i++) {
+        struct sim_pool *pool = &sim->pools[i];
+        size_t most = pool->vm_count * SIM_DISKS;
+        struct view view = {.boards = take_memory(most, sizeof *view.boards),
+                            .board_vms = take_memory(most, sizeof(size_t)),
+                            .board_disks = take_memory(most, sizeof(size_t)),
+                            .waiting = take_memory(pool->vm_count, sizeof *view.waiting),
+                            .waiting_vms = take_memory(pool->vm_count, sizeof(size_t))};
+        look(sim, pool, &view);
+        bool again = true;
+        while (again) {
+            again = false;
+            for (size_t j = 0; j < pool->site.proxy_count; j++)
+                again = ask(sim, pool, &view, j) || again;
+        }
+        free(view.boards);
+        free(view.board_vms);
+        free(view.board_disks);
+        free(view.waiting);
+        free(view.waiting_vms);
+    }
+}

@@ -345,6 +345,37 @@ int xv_http_read(struct xv_exchange *exchange, void *data, size_t room, size_t *
     return 0;
 }
 
+int xv_http_wait(struct xv_exchange *exchange, const struct xv_call *call, bool *ret_ready,
+                 xvsa_error **error)
+{
+    exchange->call = call == NULL ? (struct xv_call){0} : *call;
+    *ret_ready = exchange->done || exchange->pending.length > exchange->offset;
+    if (*ret_ready)
+        return 0;
+    exchange->pending.length = 0;
+    exchange->offset = 0;
+    xvsa_error *failure = NULL;
+    int rc = drive(exchange, BYTES, &failure);
+    bool late = rc == XVSA_ERR_TIMEOUT && !exchange->done && exchange->failure_code == 0;
+    *ret_ready = rc == 0;
+    if (rc == 0 || late) {
+        xv_error_clear(&failure);
+        return 0;
+    }
+    if (error != NULL)
+        *error = failure;
+    else
+        xvsa_error_unref(failure);
+    return rc;
+}
+
+static void wipe_headers(struct curl_slist *headers)
+{
+    for (struct curl_slist *header = headers; header != NULL; header = header->next)
+        xv_wipe(header->data, strlen(header->data));
+    curl_slist_free_all(headers);
+}
+
 void xv_http_end(struct xv_exchange *exchange)
 {
     if (exchange == NULL)
@@ -354,7 +385,7 @@ void xv_http_end(struct xv_exchange *exchange)
     /* Removing a transfer that is under way closes its connection. */
     curl_multi_remove_handle(slot->multi, slot->easy);
     curl_easy_reset(slot->easy);
-    curl_slist_free_all(exchange->headers);
+    wipe_headers(exchange->headers);
     if (keep)
         give_slot(exchange->http, slot);
     else

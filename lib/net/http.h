@@ -39,9 +39,15 @@ struct xv_http_request {
                                 with LIMIT. 0: 64 KiB */
     int64_t stall_ms;        /* TIMEOUT after so long without a byte in either direction; 0: the
                                 call's deadline alone */
-    bool fresh;              /* a new connection: on a kept one libcurl would send a request again
-                                whose connection the server closed, which a call that must not be
-                                repeated cannot risk */
+    const char *const *headers; /* further ones, "Name: value"; copied, wiped at the end */
+    uint32_t header_count;
+    const char *certificate_file; /* PEM, of the client, for TLS; NULL: none */
+    const char *key_file;         /* PEM; NULL: in certificate_file */
+    size_t head_max;              /* longest head the peer takes; 0: 1023 bytes, which is what pools
+                                     take; at most 16 KiB */
+    bool fresh;                   /* a new connection: on a kept one libcurl would send a request
+                                     again whose connection the server closed, which a call that must
+                                     not be repeated cannot risk */
 };
 
 /* Sends a request and waits for the answer's head; with produce for the end of both directions.
@@ -61,6 +67,12 @@ const char *xv_http_fingerprint(const struct xv_exchange *exchange);
 /* Gives the next bytes of the body, *ret_length 0 at its end. A body that ends before its announced
  * length fails with NETWORK. */
 int xv_http_read(struct xv_exchange *exchange, void *data, size_t room, size_t *ret_length,
+                 xvsa_error **error) XV_MUST_CHECK;
+
+/* For answers without an end: waits until bytes can be read or the answer has ended or failed, which
+ * *ret_ready tells and the next xv_http_read gives at once. call replaces that of the exchange; its
+ * deadline, when it passes, is no failure but leaves *ret_ready false. */
+int xv_http_wait(struct xv_exchange *exchange, const struct xv_call *call, bool *ret_ready,
                  xvsa_error **error) XV_MUST_CHECK;
 
 /* Keeps the connection when the answer was read to its end, closes it otherwise. NULL is allowed. */

@@ -136,6 +136,8 @@ bool xv_exchange_set_headers(struct xv_exchange *exchange, const struct xv_http_
         snprintf(line, sizeof line, "Content-Type: %s", request->content_type);
         good = good && add_header(exchange, line);
     }
+    for (uint32_t i = 0; good && i < request->header_count; i++)
+        good = add_header(exchange, request->headers[i]);
     return good;
 }
 
@@ -153,7 +155,14 @@ static CURLcode set_policy(struct xv_exchange *exchange, const struct xv_http_re
         rc = curl_easy_setopt(easy, CURLOPT_PROXY, "");
     if (rc != CURLE_OK || !request->host->tls)
         return rc;
-    rc = curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    if (request->certificate_file != NULL)
+        rc = curl_easy_setopt(easy, CURLOPT_SSLCERT, request->certificate_file);
+    if (rc == CURLE_OK && request->certificate_file != NULL)
+        rc = curl_easy_setopt(easy, CURLOPT_SSLKEY,
+                              request->key_file != NULL ? request->key_file
+                                                        : request->certificate_file);
+    if (rc == CURLE_OK)
+        rc = curl_easy_setopt(easy, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     if (rc == CURLE_OK)
         rc = curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     /* The verifier checks the name, because a pinned certificate need not bear it. */
@@ -244,6 +253,8 @@ static size_t head_length(const struct xv_http_request *request)
                     sizeof "Content-Length: 18446744073709551615\r\n\r\n";
     if (request->content_type != NULL)
         length += sizeof "Content-Type: \r\n" + strlen(request->content_type);
+    for (uint32_t i = 0; i < request->header_count; i++)
+        length += strlen(request->headers[i]) + sizeof "\r\n";
     return length;
 }
 
@@ -255,9 +266,10 @@ int xv_http_check_request(const struct xv_http_request *request, bool allow_plai
                        "http://%s would send the password in the clear; use https or allow plain "
                        "HTTP explicitly",
                        request->host->host);
-    if (head_length(request) > HEAD_MAX)
+    size_t most = request->head_max == 0 ? HEAD_MAX : request->head_max;
+    if (strlen(request->target) > HEAD_MAX || head_length(request) > most)
         return xv_fail(error, XVSA_ERR_INVALID, COMPONENT,
-                       "the request's head would exceed the %d bytes that servers accept",
-                       HEAD_MAX);
+                       "the request's head would exceed the %zu bytes that the server accepts",
+                       most);
     return 0;
 }

@@ -31,7 +31,7 @@ PLACES = {
     "libnbd.h": ["lib/disk/nbd*.[ch]"],
     "sqlite3.h": ["lib/coord/*"],
     "openssl/*": ["lib/repo/crypt*.[ch]", "lib/net/trust*.[ch]", "lib/disk/nbd*.[ch]",
-                  "lib/diff/*.c"],
+                  "lib/diff/*.c", "lib/coord/kv_etcd*.[ch]"],
     "zstd.h": ["lib/repo/*"],
     "xxhash.h": ["lib/repo/*", "lib/diff/*", "lib/job/*"],
     "jansson.h": ["lib/api/*", "lib/job/*", "lib/xenapi/*", "lib/repo/*", "lib/coord/*",

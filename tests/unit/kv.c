@@ -449,7 +449,7 @@ START_TEST(prefixes_keep_sites_apart)
     if (!open_both(_i) || _i == STORE_MEMORY)
         return;
     struct xv_kv *site = NULL;
-    ck_assert(stores_open_at(&stores, (enum store_kind)_i, "/xvsa/1/other/", &site));
+    ck_assert(stores_open_at(&stores, (enum store_kind)_i, "other", &site));
     put(kv, "a", "1");
     ck_assert_uint_eq(count(site, ""), 0);
     put(site, "a", "2");
@@ -553,7 +553,8 @@ END_TEST
 
 START_TEST(addresses_are_checked)
 {
-    static const char *const bad[] = {"", "file:x"};
+    static const char *const bad[] = {
+        "", "file:x", "etcd:", "etcd:https://", "etcd:http://a:1", "etcd:https://u:p@h:1"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         xvsa_error *error = NULL;
         struct xv_kv_options options = {.url = bad[i]};
@@ -566,6 +567,7 @@ static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("kv");
     tcase_set_timeout(tests, 120);
+    tcase_add_unchecked_fixture(tests, stores_start_etcd, stores_stop_etcd);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, revisions_count_as_they_should, 0, STORE_KINDS);
     tcase_add_loop_test(tests, compares_guard, 0, STORE_KINDS);

@@ -248,6 +248,7 @@ static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("member");
     tcase_set_timeout(tests, 120);
+    tcase_add_unchecked_fixture(tests, stores_start_etcd, stores_stop_etcd);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, members_are_seen, 0, STORE_KINDS);
     tcase_add_loop_test(tests, names_are_unique, 0, STORE_KINDS);

@@ -1,20 +1,91 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The kinds of coordination stores, made for one test each: memory, a file.
+ * The kinds of coordination stores, made for one test each: memory, a file, a prefix of an etcd server
+ * that all tests of a program share. Without an etcd program its tests are left out, visibly.
  */
 #ifndef XV_TESTS_STORES_H
 #define XV_TESTS_STORES_H
 
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "coord/kv.h"
 #include "unit.h"
 
-enum store_kind { STORE_MEMORY, STORE_FILE, STORE_KINDS };
+enum store_kind { STORE_MEMORY, STORE_FILE, STORE_ETCD, STORE_KINDS };
 
 struct stores {
     char folder[64];
 };
+
+static struct {
+    pid_t pid; /* 0: there is no etcd */
+    int port;
+    char folder[64];
+} stores_etcd;
+
+static inline int stores_free_port(void)
+{
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &length), 0);
+    close(fd);
+    return ntohs(address.sin_port);
+}
+
+static inline void stores_exec_etcd(const char *client, const char *peer)
+{
+    char cluster[80];
+    int null = open("/dev/null", O_RDWR);
+    snprintf(cluster, sizeof cluster, "one=%s", peer);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    dup2(null, 1);
+    dup2(null, 2);
+    execlp("etcd", "etcd", "--name", "one", "--data-dir", stores_etcd.folder,
+           "--listen-client-urls", client, "--advertise-client-urls", client, "--listen-peer-urls",
+           peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", cluster, (char *)NULL);
+    _exit(127);
+}
+
+/* For an unchecked fixture: once a program. */
+static inline void stores_start_etcd(void)
+{
+    char client[64];
+    char peer[64];
+    if (system("command -v etcd >/dev/null 2>&1") != 0) {
+        printf("skip: no etcd program is installed; its stores are left out\n");
+        return;
+    }
+    snprintf(stores_etcd.folder, sizeof stores_etcd.folder, "/tmp/xvsa-etcd-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(stores_etcd.folder));
+    stores_etcd.port = stores_free_port();
+    snprintf(client, sizeof client, "http://127.0.0.1:%d", stores_etcd.port);
+    snprintf(peer, sizeof peer, "http://127.0.0.1:%d", stores_free_port());
+    stores_etcd.pid = fork();
+    ck_assert_int_ge(stores_etcd.pid, 0);
+    if (stores_etcd.pid == 0)
+        stores_exec_etcd(client, peer);
+}
+
+static inline void stores_stop_etcd(void)
+{
+    char command[128];
+    if (stores_etcd.pid == 0)
+        return;
+    kill(stores_etcd.pid, SIGKILL);
+    waitpid(stores_etcd.pid, NULL, 0);
+    snprintf(command, sizeof command, "rm -rf '%s'", stores_etcd.folder);
+    ck_assert_int_eq(system(command), 0);
+}
 
 static inline void stores_start(struct stores *stores)
 {
@@ -29,13 +100,20 @@ static inline void stores_stop(struct stores *stores)
     ck_assert_int_eq(system(command), 0);
 }
 
-static inline bool stores_open_at(struct stores *stores, enum store_kind kind, const char *prefix,
+/* Opens a site of the store; false when there is no store of that kind here. */
+static inline bool stores_open_at(struct stores *stores, enum store_kind kind, const char *site,
                                   struct xv_kv **ret)
 {
     char url[128] = "sqlite:";
+    char prefix[128];
     xvsa_error *error = NULL;
+    if (kind == STORE_ETCD && stores_etcd.pid == 0)
+        return false;
     if (kind == STORE_FILE)
         snprintf(url, sizeof url, "sqlite:%s/state.db", stores->folder);
+    if (kind == STORE_ETCD)
+        snprintf(url, sizeof url, "etcd:http://127.0.0.1:%d", stores_etcd.port);
+    snprintf(prefix, sizeof prefix, "/xvsa/1%s/%s/", stores->folder, site);
     struct xv_kv_options options = {.url = url, .prefix = prefix};
     ck_ok(xv_kv_open(&options, NULL, ret, &error), error);
     return true;
@@ -43,7 +121,7 @@ static inline bool stores_open_at(struct stores *stores, enum store_kind kind, c
 
 static inline bool stores_open(struct stores *stores, enum store_kind kind, struct xv_kv **ret)
 {
-    return stores_open_at(stores, kind, "/xvsa/1/test/", ret);
+    return stores_open_at(stores, kind, "site", ret);
 }
 
 #endif

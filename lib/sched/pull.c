@@ -22,12 +22,44 @@ static int compare_keys(const char *a, const char *b)
     return strcmp(a == NULL ? "" : a, b == NULL ? "" : b);
 }
 
-static size_t eligible_for(const struct xv_sched_site *site, size_t sr)
+/* How many proxies reach the SR, and how many disks of it they may move at once. */
+struct room {
+    size_t proxies;
+    uint64_t places;
+};
+
+static struct room room_for(const struct xv_sched_site *site, size_t sr)
 {
-    size_t count = 0;
-    for (size_t i = 0; i < site->proxy_count; i++)
-        count += xv_sched_eligible(site, i, sr) ? 1 : 0;
-    return count;
+    struct room room = {0, 0};
+    for (size_t i = 0; i < site->proxy_count; i++) {
+        if (!xv_sched_eligible(site, i, sr))
+            continue;
+        room.proxies++;
+        room.places += site->proxies[i].capacity;
+    }
+    uint32_t limit = site->sr_limits == NULL ? 0 : site->sr_limits[sr];
+    if (limit != 0 && limit < room.places)
+        room.places = limit;
+    return room;
+}
+
+/* Negative: SR a is in greater need of whoever can help. */
+static int compare_pressure(const struct xv_sched_site *site, const struct xv_load *load, size_t a,
+                            size_t b)
+{
+    if (a == b)
+        return 0;
+    struct room room_a = room_for(site, a);
+    struct room room_b = room_for(site, b);
+    if (load->sr_bytes != NULL && room_a.places > 0 && room_b.places > 0) {
+        uint64_t pressure_a = load->sr_bytes[a] / room_a.places;
+        uint64_t pressure_b = load->sr_bytes[b] / room_b.places;
+        if (pressure_a != pressure_b)
+            return pressure_a > pressure_b ? -1 : 1;
+    }
+    if (room_a.proxies != room_b.proxies)
+        return room_a.proxies < room_b.proxies ? -1 : 1;
+    return room_a.places < room_b.places ? -1 : room_a.places > room_b.places;
 }
 
 static uint32_t used(const uint32_t *array, size_t index, size_t count)
@@ -75,7 +107,8 @@ static bool by_network(const struct xv_sched_site *site, size_t proxy, const str
 }
 
 /* Negative: the proxy should take a before b. */
-static int compare_boards(const struct xv_sched_site *site, size_t proxy, const struct xv_board *a,
+static int compare_boards(const struct xv_sched_site *site, size_t proxy,
+                          const struct xv_load *load, const struct xv_board *a,
                           const struct xv_board *b)
 {
     if (a->priority != b->priority)
@@ -86,10 +119,11 @@ static int compare_boards(const struct xv_sched_site *site, size_t proxy, const 
         return far_a ? 1 : -1;
     if ((a->owner == proxy) != (b->owner == proxy))
         return a->owner == proxy ? -1 : 1;
-    size_t choices_a = eligible_for(site, a->sr);
-    size_t choices_b = a->sr == b->sr ? choices_a : eligible_for(site, b->sr);
-    if (choices_a != choices_b)
-        return choices_a < choices_b ? -1 : 1;
+    int order = compare_pressure(site, load, a->sr, b->sr);
+    if (order != 0)
+        return order;
+    if (a->owner == proxy && a->opened != b->opened)
+        return a->opened < b->opened ? -1 : 1;
     uint64_t left_a = a->bytes_left / ((uint64_t)a->movers + 1);
     uint64_t left_b = b->bytes_left / ((uint64_t)b->movers + 1);
     if (left_a != left_b)
@@ -107,7 +141,8 @@ size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
     for (size_t i = 0; i < count; i++) {
         if (boards[i].units_free == 0)
             continue;
-        if (best != XV_SCHED_NONE && compare_boards(site, proxy, &boards[i], &boards[best]) >= 0)
+        if (best != XV_SCHED_NONE &&
+            compare_boards(site, proxy, load, &boards[i], &boards[best]) >= 0)
             continue;
         if (may_move(site, proxy, boards[i].sr, limits, load))
             best = i;

@@ -28,7 +28,7 @@ struct xv_board {
     uint32_t units_free; /* claimed by nobody, not done */
     uint64_t bytes_left; /* not done, claimed ones included */
     uint32_t movers;     /* units being moved now, by anybody */
-    uint32_t own_movers; /* of these by the proxy that asks */
+    uint64_t opened;     /* order in which the tasks were opened; lower first */
 };
 
 /* A VM whose task has not begun, or was parked or lost. */
@@ -45,12 +45,14 @@ struct xv_load {
     const uint32_t *host_connections; /* [host] */
     const uint32_t *sr_transfers;     /* [sr] */
     const uint32_t *proxy_disks;      /* [proxy] */
+    const uint64_t *sr_bytes; /* [sr]: not done yet, of waiting tasks, too; NULL: not known */
 };
 
 /* The board that the proxy should claim a unit of, or XV_SCHED_NONE: of those with free units that it
  * reaches and that admission lets it begin, by: priority, nearness (over the network last), its own VMs,
- * fewest proxies that could move it, which would be done last (bytes_left / (movers + 1)), submission,
- * key. */
+ * the SR's pressure (sr_bytes / disks that may be moved at once; when not known, fewest proxies that
+ * reach it), own ones that were opened first, which would be done last (bytes_left / (movers + 1)),
+ * submission, key. */
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load);

@@ -101,6 +101,7 @@ struct rank {
     size_t index;
     const struct xv_sched_vm *vm;
     size_t eligible;
+    uint32_t transfers; /* that the SR allows which allows the fewest */
     uint64_t bytes;
 };
 
@@ -114,6 +115,8 @@ static int compare_ranks(const void *left, const void *right)
         return a->vm->failed ? -1 : 1;
     if (a->eligible != b->eligible)
         return a->eligible < b->eligible ? -1 : 1;
+    if (a->transfers != b->transfers)
+        return a->transfers < b->transfers ? -1 : 1;
     if (a->bytes != b->bytes)
         return a->bytes > b->bytes ? -1 : 1;
     int order = strcmp(a->vm->key, b->vm->key);
@@ -134,12 +137,14 @@ static size_t *count_choices(const struct xv_sched_site *site)
 static struct rank rank_vm(const struct xv_sched_site *site, const size_t *choices,
                            const struct xv_sched_vm *vm, size_t index)
 {
-    struct rank rank = {index, vm, site->proxy_count, 0};
+    struct rank rank = {index, vm, site->proxy_count, UINT32_MAX, 0};
     for (size_t i = 0; i < vm->disk_count; i++) {
         size_t sr = vm->disks[i].sr;
         size_t count = sr < site->sr_count ? choices[sr] : 0;
         rank.eligible = count < rank.eligible ? count : rank.eligible;
         rank.bytes += vm->disks[i].bytes;
+        uint32_t limit = site->sr_limits == NULL || sr >= site->sr_count ? 0 : site->sr_limits[sr];
+        rank.transfers = limit != 0 && limit < rank.transfers ? limit : rank.transfers;
     }
     return rank;
 }

@@ -97,8 +97,8 @@ bool xv_sched_eligible(const struct xv_sched_site *site, size_t proxy, size_t sr
  * without disks. 0: the VM cannot be moved whole. */
 size_t xv_sched_eligible_count(const struct xv_sched_site *site, const struct xv_sched_vm *vm);
 
-/* Order of work: never protected, failed last time, fewest eligible proxies, largest, key. order
- * receives count indices of vms. */
+/* Order of work: never protected, failed last time, fewest eligible proxies, fewest transfers that its
+ * SRs allow, largest, key. order receives count indices of vms. */
 int xv_sched_order(const struct xv_sched_site *site, const struct xv_sched_vm *vms, size_t count,
                    size_t *order, xvsa_error **error) XV_MUST_CHECK;
 

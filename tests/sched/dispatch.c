@@ -16,6 +16,7 @@ struct view {
     size_t *waiting_vms;
     size_t waiting_count;
     uint32_t host_connections[SIM_HOSTS], sr_transfers[SIM_SRS], proxy_disks[SIM_PROXIES];
+    uint64_t sr_bytes[SIM_SRS];
     size_t preparing[SIM_PROXIES];
     struct xv_load load;
 };
@@ -41,7 +42,8 @@ static void add_board(struct sim_pool *pool, struct view *view, size_t vm, size_
                                                           .priority = task->priority,
                                                           .units_free = (uint32_t)disk->free_count,
                                                           .bytes_left = (uint64_t)disk->left,
-                                                          .movers = disk->movers};
+                                                          .movers = disk->movers,
+                                                          .opened = task->opened};
 }
 
 static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
@@ -51,6 +53,8 @@ static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
         const struct sim_task *task = &pool->tasks[i];
         if (task->state == SIM_PREPARING)
             view->preparing[task->owner]++;
+        for (size_t j = 0; task->state < SIM_COMMITTING && j < pool->vms[i].disk_count; j++)
+            view->sr_bytes[pool->vms[i].disks[j].sr] += (uint64_t)task->disks[j].left;
         for (size_t j = 0; task->state == SIM_OPEN && j < pool->vms[i].disk_count; j++) {
             if (task->disks[j].free_count > 0)
                 add_board(pool, view, i, j);
@@ -69,7 +73,8 @@ static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
         view->sr_transfers[pool->vms[place->vm].disks[place->disk].sr]++;
         view->proxy_disks[i / SIM_PLACES]++;
     }
-    view->load = (struct xv_load){view->host_connections, view->sr_transfers, view->proxy_disks};
+    view->load = (struct xv_load){view->host_connections, view->sr_transfers, view->proxy_disks,
+                                  view->sr_bytes};
 }
 
 static struct sim_place *free_place(struct sim_proxy *proxy, uint32_t capacity)
@@ -107,7 +112,7 @@ static void begin_unit(struct sim *sim, struct sim_pool *pool, struct view *view
                                 .host = host,
                                 .connections = connections,
                                 .left = disk->units[unit].left,
-                                .since = sim->now};
+                                .since = sim->now + SIM_CLAIM};
     view->boards[board].units_free--;
     view->boards[board].movers++;
     view->host_connections[host] += connections;

@@ -50,7 +50,7 @@ static void add_flows(struct sim *sim, struct network *net, size_t index)
     for (size_t i = 0; i < pool->site.proxy_count * SIM_PLACES; i++) {
         struct sim_place *place = &pool->proxies[i / SIM_PLACES].places[i % SIM_PLACES];
         place->rate = 0;
-        if (!place->busy || !pool->proxies[i / SIM_PLACES].alive)
+        if (!place->busy || place->since > sim->now || !pool->proxies[i / SIM_PLACES].alive)
             continue;
         size_t sr = pool->vms[place->vm].disks[place->disk].sr;
         struct flow *flow = &net->flows[net->flow_count++];

@@ -171,6 +171,7 @@ static void open_task(struct sim *sim, struct sim_pool *pool, size_t vm)
 {
     struct sim_task *task = &pool->tasks[vm];
     task->state = SIM_OPEN;
+    task->opened = ++sim->opened;
     for (size_t i = 0; i < pool->vms[vm].disk_count; i++) {
         struct sim_disk *disk = &task->disks[i];
         uint64_t bytes = pool->vms[vm].disks[i].bytes;
@@ -243,6 +244,8 @@ static double next_of_pool(const struct sim *sim, const struct sim_pool *pool)
             next = earlier(next, proxy->died_at + SIM_LEASE);
         for (size_t j = 0; j < SIM_PLACES; j++) {
             const struct sim_place *place = &proxy->places[j];
+            if (place->busy && proxy->alive && place->since > sim->now)
+                next = earlier(next, place->since);
             if (place->busy && proxy->alive && place->rate > 0)
                 next = earlier(next, sim->now + place->left / place->rate);
         }

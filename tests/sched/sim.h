@@ -22,6 +22,7 @@
 /* How long things take, seconds. */
 #define SIM_PREPARE    5.0  /* snapshot and map of a VM */
 #define SIM_TAKE_OVER  2.0  /* until a task's new owner has read its facts */
+#define SIM_CLAIM      0.3  /* of a unit: claim, connections, and its checkpoint at the end */
 #define SIM_COMMIT     1.0  /* of a VM's restore point */
 #define SIM_LEASE      15.0 /* until a lost proxy is noticed */
 #define SIM_ELECTION   2.0  /* until another coordinator has taken over, after that */
@@ -56,6 +57,7 @@ struct sim_task {
     size_t rank;
     int32_t priority;
     double done_at;
+    uint64_t opened;
     char key[SIM_NAME];
     struct xv_sched_disk wishes[SIM_DISKS];
     struct sim_disk disks[SIM_DISKS];
@@ -124,7 +126,7 @@ struct sim {
     /* state and outcome */
     double now, open_time, makespan, open_makespan;
     double resent, resent_most; /* bytes moved again; most of one transfer, in seconds of work */
-    size_t done, failed, events, violations;
+    size_t opened, done, failed, events, violations;
     char first_violation[256];
 };
 

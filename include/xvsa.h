@@ -374,6 +374,26 @@ XVSA_API int32_t xvsa_proxy_reach(xvsa_proxy *proxy, const xvsa_call *call, char
                                   xvsa_error **error);
 
 /* ------------------------------------------------------------------------------------------------
+ * Deployment
+ * ---------------------------------------------------------------------------------------------- */
+
+/** Tells what the proxies of count pools reach now, as the JSON document "deployment": for each VM and
+ *  disk the proxies that reach it and how; VMs that nobody reaches, that the loss of one proxy or of one
+ *  host would leave unprotected; and the fewest further proxies, with the hosts to put them on, that
+ *  would cure that. Each pool is judged by itself. options is the JSON object "deployment-options"
+ *  (docs/documents.md) or NULL. call may be NULL. Errors: INVALID, NOT_FOUND (a VM that the selection
+ *  names), REFUSED (a pool offers no transport that is allowed), and those of xvsa_pool_inventory.
+ *  Blocks. [any] Since 0.1. */
+XVSA_API int32_t xvsa_deployment_plan(xvsa_pool *const *pools, uint32_t count, const char *options,
+                                      const xvsa_call *call, char **ret_json, xvsa_error **error);
+/** Draws a document that xvsa_deployment_plan made: one HTML page with hosts, storage repositories,
+ *  proxies and their reach as SVG, and findings and advice as tables. It is complete by itself (no
+ *  script, nothing loaded from elsewhere), well-formed XML as well, and shows names as text whatever they
+ *  hold. The same document gives the same page. Errors: INVALID (not such a document), LIMIT, MEMORY.
+ *  [any] Since 0.1. */
+XVSA_API int32_t xvsa_deployment_draw(const char *deployment, char **ret_html, xvsa_error **error);
+
+/* ------------------------------------------------------------------------------------------------
  * Storage target
  * ---------------------------------------------------------------------------------------------- */
 

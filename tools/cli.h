@@ -52,9 +52,9 @@ struct arguments {
     int64_t parallel;
     const char *sr, *mac;
     struct texts sr_map, disk_map, network;
-    const char *vm, *output;
+    const char *vm, *output, *html;
     int64_t offset, length, limit; /* length -1: up to the end */
-    bool force, yes, quick;
+    bool force, yes, quick, deployment, any_host;
     const char **operands;
     size_t operand_count;
 };
@@ -161,8 +161,10 @@ struct session {
     const struct arguments *arguments;
     struct config *config; /* NULL: none */
     xvsa_context *context;
-    xvsa_pool *pool;
-    xvsa_proxy **proxies;
+    xvsa_pool *pool;   /* of commands about one */
+    xvsa_pool **pools; /* of commands about several */
+    size_t pool_count;
+    xvsa_proxy **proxies; /* of all pools */
     size_t proxy_count;
     xvsa_target *target;
     xvsa_repo *repo;
@@ -172,6 +174,8 @@ struct session {
 int session_open(struct session *session, const struct arguments *arguments);
 bool session_keeps_state(const struct session *session);
 int session_open_pool(struct session *session);
+/* Those that --pool names, or all of the configuration. */
+int session_open_pools(struct session *session);
 int session_open_repo(struct session *session);
 int session_init_repo(struct session *session);
 void session_close(struct session *session);
@@ -180,6 +184,8 @@ void session_close(struct session *session);
 int backup_document(const struct session *session, json_t **ret);
 int restore_document(const struct arguments *arguments, json_t **ret);
 int verify_document(const struct arguments *arguments, json_t **ret);
+/* The document "deployment-options"; NULL without memory. */
+json_t *deployment_document(const struct arguments *arguments);
 
 /* run.c: plans, and jobs run to their end with their progress shown. */
 int make_plan(struct session *session, const json_t *document, xvsa_plan **ret);
@@ -212,6 +218,7 @@ char *event_line(const json_t *event);
 int command_pool_show(const struct arguments *arguments);
 int command_plan_backup(const struct arguments *arguments);
 int command_plan_restore(const struct arguments *arguments);
+int command_plan_deployment(const struct arguments *arguments);
 int command_repo_init(const struct arguments *arguments);
 int command_repo_info(const struct arguments *arguments);
 int command_repo_verify(const struct arguments *arguments);

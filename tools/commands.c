@@ -41,6 +41,21 @@ static const struct option_spec backup_options[] = {
     LAST,
 };
 
+static const struct option_spec deployment_options[] = {
+    {"deployment", NULL, "what proxies reach, what a loss would cost, where further ones help",
+     OPTION_FLAG, 0, AT(deployment)},
+    {"html", "FILE", "draw it as a page for a browser; - is the standard output", OPTION_TEXT, 0,
+     AT(html)},
+    {"force", NULL, "replace an existing file", OPTION_FLAG, 'f', AT(force)},
+    {"transport", "hotadd|nbd|http", "only this way to move disks; may be repeated", OPTION_TEXTS,
+     0, AT(transport)},
+    {"insecure-nbd", NULL, "also use NBD without TLS where the pool offers no other", OPTION_FLAG,
+     0, AT(insecure_nbd)},
+    {"any-host", NULL, "also count proxies that reach a disk only through another host",
+     OPTION_FLAG, 0, AT(any_host)},
+    LAST,
+};
+
 static const struct option_spec restore_options[] = {
     {"name", "NAME", "name of the new VM; {name} stands for the one in the backup", OPTION_TEXT,
      'n', AT(name)},
@@ -95,6 +110,8 @@ static const struct option_spec *const general_group[] = {general_options, NULL}
 static const struct option_spec *const pool_group[] = {pool_options, general_options, NULL};
 static const struct option_spec *const backup_group[] = {
     selection_options, backup_options, pool_options, repo_options, general_options, NULL};
+static const struct option_spec *const deployment_group[] = {deployment_options, selection_options,
+                                                             pool_options, general_options, NULL};
 static const struct option_spec *const restore_group[] = {restore_options, pool_options,
                                                           repo_options, general_options, NULL};
 static const struct option_spec *const repo_group[] = {repo_options, general_options, NULL};
@@ -125,6 +142,12 @@ const struct command commands[] = {
      0, SIZE_MAX, command_plan_backup},
     {"plan restore", "POINT...", "Show what a restore would do, and why", POINT_TEXT, restore_group,
      1, SIZE_MAX, command_plan_restore},
+    {"plan", "--deployment", "Show what proxies reach, and where further ones would help",
+     "Tells for every pool of the configuration, or those that --pool names (it may be repeated),\n"
+     "which proxies reach which disk; which VMs nobody reaches, or nobody would after the loss of\n"
+     "one proxy or one host; and the fewest further proxies that would cure that. Without --all,\n"
+     "--tag and --pattern: about all VMs but those that proxies run on.",
+     deployment_group, 0, 0, command_plan_deployment},
     {"backup", "[VM...]", "Back up VMs", SELECTION_TEXT, backup_group, 0, SIZE_MAX, command_backup},
     {"restore", "POINT...", "Restore restore points to new VMs", POINT_TEXT, restore_group, 1,
      SIZE_MAX, command_restore},

@@ -191,6 +191,25 @@ int restore_document(const struct arguments *arguments, json_t **ret)
     return code;
 }
 
+json_t *deployment_document(const struct arguments *arguments)
+{
+    json_t *document = json_object();
+    bool selects = arguments->all || arguments->tag.count > 0 || arguments->pattern.count > 0;
+    bool excludes = arguments->exclude.count > 0 || arguments->exclude_tag.count > 0 ||
+                    arguments->exclude_disk.count > 0;
+    if (selects || excludes) {
+        struct arguments chosen = *arguments;
+        chosen.all = !selects || arguments->all;
+        json_object_set_new(document, "selection", selection_of(&chosen));
+    }
+    set_texts(document, "transports", &arguments->transport);
+    if (arguments->insecure_nbd)
+        json_object_set_new(document, "insecure_nbd", json_true());
+    if (arguments->any_host)
+        json_object_set_new(document, "network", json_true());
+    return document;
+}
+
 int verify_document(const struct arguments *arguments, json_t **ret)
 {
     *ret = json_pack("{s:s}", "type", "verify");

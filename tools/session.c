@@ -253,6 +253,55 @@ int session_open_pool(struct session *session)
     return code;
 }
 
+/* Logs in to a pool (NULL: the one that URLs name) and keeps it in the list. */
+static int add_pool(struct session *session, const struct config_pool *pool)
+{
+    xvsa_pool **grown = realloc(session->pools, (session->pool_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        complain("out of memory");
+        return EXIT_FAILED;
+    }
+    session->pools = grown;
+    int code = log_in(session, pool);
+    if (session->pool == NULL)
+        return code;
+    code = add_proxies(session, pool);
+    session->pools[session->pool_count++] = session->pool;
+    session->pool = NULL;
+    return code;
+}
+
+static int add_named_pools(struct session *session)
+{
+    const struct texts *given = &session->arguments->pool;
+    const struct config *config = session->config;
+    size_t count = given->count > 0 ? given->count : config->pool_count;
+    if (count == 0)
+        return usage_error("which pool? The configuration has none");
+    if (count > 1 && session->arguments->proxy.count > 0)
+        return usage_error("--proxy: only with one pool; the configuration tells those of several");
+    int code = EXIT_OK;
+    for (size_t i = 0; i < count && code == EXIT_OK; i++) {
+        const struct config_pool *pool =
+            given->count > 0 ? config_find_pool(config, given->items[i]) : &config->pools[i];
+        code = pool != NULL
+                   ? add_pool(session, pool)
+                   : usage_error("--pool %s: the configuration has no such pool", given->items[i]);
+    }
+    return code;
+}
+
+int session_open_pools(struct session *session)
+{
+    const struct texts *given = &session->arguments->pool;
+    bool named = given->count == 0 || strstr(given->items[0], "://") == NULL;
+    if (named && session->config != NULL)
+        return add_named_pools(session);
+    const struct config_pool *pool;
+    int code = choose_pool(session, &pool);
+    return code == EXIT_OK ? add_pool(session, pool) : code;
+}
+
 static int choose_repo(const struct session *session, const struct config_repository **ret,
                        const char **ret_url)
 {
@@ -361,21 +410,31 @@ int session_init_repo(struct session *session)
     return reach_repo(session, true);
 }
 
+static void log_out(xvsa_pool *pool)
+{
+    if (pool == NULL)
+        return;
+    xvsa_call call = XVSA_CALL_INIT;
+    call.timeout_ms = 10000; /* a session that stays expires at the server */
+    xvsa_error *error = NULL;
+    if (xvsa_pool_close(pool, &call, &error) != XVSA_OK) {
+        complain("warning: the pool was not logged out of: %s", xvsa_error_message(error));
+        xvsa_error_unref(error);
+    }
+}
+
 void session_close(struct session *session)
 {
-    if (session->pool != NULL) {
-        xvsa_call call = XVSA_CALL_INIT;
-        call.timeout_ms = 10000; /* a session that stays expires at the server */
-        xvsa_error *error = NULL;
-        if (xvsa_pool_close(session->pool, &call, &error) != XVSA_OK) {
-            complain("warning: the pool was not logged out of: %s", xvsa_error_message(error));
-            xvsa_error_unref(error);
-        }
-    }
+    log_out(session->pool);
+    for (size_t i = 0; i < session->pool_count; i++)
+        log_out(session->pools[i]);
     for (size_t i = 0; i < session->proxy_count; i++)
         xvsa_proxy_unref(session->proxies[i]);
     free(session->proxies);
     xvsa_pool_unref(session->pool);
+    for (size_t i = 0; i < session->pool_count; i++)
+        xvsa_pool_unref(session->pools[i]);
+    free(session->pools);
     xvsa_repo_unref(session->repo);
     xvsa_target_unref(session->target);
     xvsa_context_unref(session->context);

@@ -215,11 +215,11 @@ static json_t *vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *v
     return object;
 }
 
-json_t *xv_plan_omissions(const struct xv_plan *plan)
+json_t *xv_omissions_to_json(const struct xv_inventory *inventory)
 {
     json_t *array = json_array();
-    for (size_t i = 0; plan->inventory != NULL && i < plan->inventory->omission_count; i++) {
-        const struct xv_omission *omission = &plan->inventory->omissions[i];
+    for (size_t i = 0; inventory != NULL && i < inventory->omission_count; i++) {
+        const struct xv_omission *omission = &inventory->omissions[i];
         json_array_append_new(array, json_pack("{s:s, s:o, s:o}", "class", omission->class_name,
                                                "ref", xv_json_text(omission->ref), "why",
                                                xv_json_text(omission->why)));
@@ -247,5 +247,5 @@ json_t *xv_plan_to_json(const struct xv_plan *plan)
                      xv_job_type_name(plan->spec->type), "name", plan->spec->name, "pool", pool,
                      "repo", "id", xv_repo_id(plan->repo), "proxies", proxies_to_json(plan), "vms",
                      vms, "summary", "vms", (json_int_t)plan->vm_count, "refused", refused, "bytes",
-                     xv_json_count(bytes), "omissions", xv_plan_omissions(plan));
+                     xv_json_count(bytes), "omissions", xv_omissions_to_json(plan->inventory));
 }

@@ -87,14 +87,20 @@ int xv_plan_new(struct xv_engine *engine, const char *spec, struct xv_pool *pool
                 xvsa_error **error) XV_MUST_CHECK;
 struct xv_plan *xv_plan_ref(struct xv_plan *plan);
 void xv_plan_unref(struct xv_plan *plan);
-/* Objects of the pool that could not be read, so that the plan does not have them. */
-json_t *xv_plan_omissions(const struct xv_plan *plan);
+/* Objects of the pool that could not be read, so that the plan does not have them. inventory may be
+ * NULL. */
+json_t *xv_omissions_to_json(const struct xv_inventory *inventory);
 /* JSON document "plan". */
 json_t *xv_plan_to_json(const struct xv_plan *plan);
 
 /* The parts of a VM and of a disk that plan and report have in common. */
 json_t *xv_plan_vm_to_json(const struct xv_plan *plan, const struct xv_plan_vm *vm);
 json_t *xv_plan_disk_to_json(const struct xv_plan *plan, const struct xv_plan_disk *disk);
+
+/* True for disks that cannot be part of a snapshot, or shall not; adds the reason. selection may be
+ * NULL. */
+bool xv_plan_skips_disk(const struct xv_selection *selection, const struct xv_vbd *vbd,
+                        struct xv_reasons *reasons);
 
 /* Makers of the VMs of a plan, by type. */
 int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call,

@@ -28,18 +28,17 @@ static void choose_transport(const struct xv_plan *plan, struct xv_plan_disk *di
         xv_reasons_add(&disk->reasons, XV_REASON_NBD_NOT_ENABLED, NULL);
 }
 
-/* Disks that cannot be part of a snapshot, or shall not. */
-static bool is_skipped(const struct xv_plan *plan, const struct xv_vbd *vbd,
-                       struct xv_plan_disk *disk)
+bool xv_plan_skips_disk(const struct xv_selection *selection, const struct xv_vbd *vbd,
+                        struct xv_reasons *reasons)
 {
-    if (disk->vdi->reset_on_boot)
-        xv_reasons_add(&disk->reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
-    else if (xv_selection_excludes_disk(plan->spec->selection, vbd))
-        xv_reasons_add(&disk->reasons, XV_REASON_DISK_EXCLUDED, NULL);
-    else if (disk->vdi->missing)
-        xv_reasons_add(&disk->reasons, XV_REASON_DISK_MISSING, NULL);
-    else if (disk->vdi->sharable)
-        xv_reasons_add(&disk->reasons, XV_REASON_DISK_SHARED, NULL);
+    if (vbd->vdi->reset_on_boot)
+        xv_reasons_add(reasons, XV_REASON_DISK_RESET_ON_BOOT, NULL);
+    else if (selection != NULL && xv_selection_excludes_disk(selection, vbd))
+        xv_reasons_add(reasons, XV_REASON_DISK_EXCLUDED, NULL);
+    else if (vbd->vdi->missing)
+        xv_reasons_add(reasons, XV_REASON_DISK_MISSING, NULL);
+    else if (vbd->vdi->sharable)
+        xv_reasons_add(reasons, XV_REASON_DISK_SHARED, NULL);
     else
         return false;
     return true;
@@ -58,7 +57,7 @@ static void plan_disk(const struct xv_plan *plan, const struct xv_plan_vm *vm,
         .proxy = XV_SCHED_NONE,
         .base_index = -1,
     };
-    disk->skipped = is_skipped(plan, vbd, disk);
+    disk->skipped = xv_plan_skips_disk(plan->spec->selection, vbd, &disk->reasons);
     if (disk->skipped)
         return;
     xv_base_choose(plan->spec, plan->inventory, vm->base, disk);

@@ -140,6 +140,6 @@ json_t *xv_report_to_json(struct xv_job *job, int32_t state)
         json_array_append_new(vms, vm_to_json(job, &job->vms[i]));
     json_object_set_new(object, "vms", vms);
     json_object_set_new(object, "summary", summary_to_json(job));
-    json_object_set_new(object, "omissions", xv_plan_omissions(plan));
+    json_object_set_new(object, "omissions", xv_omissions_to_json(plan->inventory));
     return object;
 }

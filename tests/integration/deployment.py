@@ -114,9 +114,9 @@ class Deployment:
 
     def add_pool(self, name, pool, proxies, **members):
         """Adds a pool and proxies on VMs of it, given by name, to the configuration."""
+        trust = {"fingerprints": pool.fingerprints} if pool.tls else {"allow_plain_http": True}
         self.config["pools"].append({
-            "name": name, "urls": pool.urls, "username": "root", "password_file": "password",
-            "fingerprints": pool.fingerprints,
+            "name": name, "urls": pool.urls, "username": "root", "password_file": "password", **trust,
             "proxies": [{"name": proxy, "vm_uuid": pool.uuid("VM", proxy)} for proxy in proxies],
             **members})
         self.write_config()

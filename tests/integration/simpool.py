@@ -20,7 +20,7 @@ class SimPool:
 
     def __init__(self, folder, scenario=None, xapi_db=None, tls=True):
         os.makedirs(folder, exist_ok=True)
-        self.folder, self.scenario = folder, scenario
+        self.folder, self.scenario, self.tls = folder, scenario, tls
         self.log_path = os.path.join(folder, "poolsim.log")
         ready = os.path.join(folder, "ready.json")
         command = [PYTHON, POOLSIM, "--data", os.path.join(folder, "data"), "--ready-file", ready]

@@ -3,13 +3,16 @@
 
 #include <string.h>
 
-/* Units for each place, so that the last ones weigh little. */
-#define UNITS_PER_PLACE 32u
+/* Parts of what everybody has to do, and of one disk. */
+#define PARTS_OF_SHARE 64u
+#define PARTS_OF_DISK  8u
 
-uint64_t xv_sched_unit_bytes(uint64_t bytes, size_t proxies, uint32_t places)
+uint64_t xv_sched_unit_bytes(uint64_t bytes, uint64_t outstanding, size_t proxies)
 {
-    uint64_t all = (uint64_t)(proxies == 0 ? 1 : proxies) * (places == 0 ? 1 : places);
-    uint64_t unit = bytes / UNITS_PER_PLACE / all;
+    uint64_t all = outstanding > bytes ? outstanding : bytes;
+    uint64_t unit = all / PARTS_OF_SHARE / (proxies == 0 ? 1 : proxies);
+    if (unit > bytes / PARTS_OF_DISK)
+        unit = bytes / PARTS_OF_DISK;
     if (unit < XV_UNIT_BYTES_MIN)
         return XV_UNIT_BYTES_MIN;
     if (unit > XV_UNIT_BYTES_MAX)
@@ -44,16 +47,16 @@ static struct room room_for(const struct xv_sched_site *site, size_t sr)
 }
 
 /* Negative: SR a is in greater need of whoever can help. */
-static int compare_pressure(const struct xv_sched_site *site, const struct xv_load *load, size_t a,
-                            size_t b)
+static int compare_pressure(const struct xv_sched_site *site, const struct xv_board *a,
+                            const struct xv_board *b)
 {
-    if (a == b)
+    if (a->sr == b->sr)
         return 0;
-    struct room room_a = room_for(site, a);
-    struct room room_b = room_for(site, b);
-    if (load->sr_bytes != NULL && room_a.places > 0 && room_b.places > 0) {
-        uint64_t pressure_a = load->sr_bytes[a] / room_a.places;
-        uint64_t pressure_b = load->sr_bytes[b] / room_b.places;
+    struct room room_a = room_for(site, a->sr);
+    struct room room_b = room_for(site, b->sr);
+    if (a->sr_bytes > 0 && b->sr_bytes > 0 && room_a.places > 0 && room_b.places > 0) {
+        uint64_t pressure_a = a->sr_bytes / room_a.places;
+        uint64_t pressure_b = b->sr_bytes / room_b.places;
         if (pressure_a != pressure_b)
             return pressure_a > pressure_b ? -1 : 1;
     }
@@ -107,8 +110,7 @@ static bool by_network(const struct xv_sched_site *site, size_t proxy, const str
 }
 
 /* Negative: the proxy should take a before b. */
-static int compare_boards(const struct xv_sched_site *site, size_t proxy,
-                          const struct xv_load *load, const struct xv_board *a,
+static int compare_boards(const struct xv_sched_site *site, size_t proxy, const struct xv_board *a,
                           const struct xv_board *b)
 {
     if (a->priority != b->priority)
@@ -119,7 +121,7 @@ static int compare_boards(const struct xv_sched_site *site, size_t proxy,
         return far_a ? 1 : -1;
     if ((a->owner == proxy) != (b->owner == proxy))
         return a->owner == proxy ? -1 : 1;
-    int order = compare_pressure(site, load, a->sr, b->sr);
+    int order = compare_pressure(site, a, b);
     if (order != 0)
         return order;
     if (a->owner == proxy && a->opened != b->opened)
@@ -128,6 +130,8 @@ static int compare_boards(const struct xv_sched_site *site, size_t proxy,
     uint64_t left_b = b->bytes_left / ((uint64_t)b->movers + 1);
     if (left_a != left_b)
         return left_a > left_b ? -1 : 1;
+    if ((a->own_movers > 0) != (b->own_movers > 0))
+        return a->own_movers > 0 ? -1 : 1;
     if (a->submitted != b->submitted)
         return a->submitted < b->submitted ? -1 : 1;
     return compare_keys(a->key, b->key);
@@ -141,8 +145,7 @@ size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
     for (size_t i = 0; i < count; i++) {
         if (boards[i].units_free == 0)
             continue;
-        if (best != XV_SCHED_NONE &&
-            compare_boards(site, proxy, load, &boards[i], &boards[best]) >= 0)
+        if (best != XV_SCHED_NONE && compare_boards(site, proxy, &boards[i], &boards[best]) >= 0)
             continue;
         if (may_move(site, proxy, boards[i].sr, limits, load))
             best = i;

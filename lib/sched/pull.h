@@ -12,10 +12,11 @@
 #define XV_UNIT_BYTES_MAX  (UINT64_C(1) << 30)
 #define XV_UNIT_BYTES_STEP (UINT64_C(8) << 20)
 
-/* Size of the units of a disk with bytes to be read that proxies proxies may work on, each on places disks at
- * once: so many that what remains when the first one is idle is at most 1/32 of everybody's part;
- * within the bounds above and a multiple of the step. */
-uint64_t xv_sched_unit_bytes(uint64_t bytes, size_t proxies, uint32_t places);
+/* Size of the units of a disk with bytes to be read that proxies proxies may work on, when all is outstanding
+ * bytes of work for them, this disk and what waits included (0 or less than bytes: this disk alone): 1/64
+ * of everybody's part, at most 1/8 of this disk; within the bounds above and a multiple of the step. So a unit is
+ * worth the trouble of claiming it, and what remains when the first proxy is idle is small. */
+uint64_t xv_sched_unit_bytes(uint64_t bytes, uint64_t outstanding, size_t proxies);
 
 /* A disk that is being moved. */
 struct xv_board {
@@ -28,7 +29,9 @@ struct xv_board {
     uint32_t units_free; /* claimed by nobody, not done */
     uint64_t bytes_left; /* not done, claimed ones included */
     uint32_t movers;     /* units being moved now, by anybody */
+    uint32_t own_movers; /* of these by the proxy that asks */
     uint64_t opened;     /* order in which the tasks were opened; lower first */
+    uint64_t sr_bytes;   /* of its SR: not done yet, those of waiting tasks, too; 0: not known */
 };
 
 /* A VM whose task has not begun, or was parked or lost. */
@@ -45,14 +48,13 @@ struct xv_load {
     const uint32_t *host_connections; /* [host] */
     const uint32_t *sr_transfers;     /* [sr] */
     const uint32_t *proxy_disks;      /* [proxy] */
-    const uint64_t *sr_bytes; /* [sr]: not done yet, of waiting tasks, too; NULL: not known */
 };
 
 /* The board that the proxy should claim a unit of, or XV_SCHED_NONE: of those with free units that it
  * reaches and that admission lets it begin, by: priority, nearness (over the network last), its own VMs,
  * the SR's pressure (sr_bytes / disks that may be moved at once; when not known, fewest proxies that
- * reach it), own ones that were opened first, which would be done last (bytes_left / (movers + 1)),
- * submission, key. */
+ * reach it), own ones that were opened first, which would be done last (bytes_left / (movers + 1)), those
+ * that the proxy moves already, submission, key. */
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load);

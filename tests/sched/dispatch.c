@@ -35,26 +35,31 @@ static void add_board(struct sim_pool *pool, struct view *view, size_t vm, size_
     const struct sim_disk *disk = &task->disks[index];
     view->board_vms[view->board_count] = vm;
     view->board_disks[view->board_count] = index;
-    view->boards[view->board_count++] = (struct xv_board){.key = task->key,
-                                                          .sr = pool->vms[vm].disks[index].sr,
-                                                          .vm_host = pool->vms[vm].host,
-                                                          .owner = task->owner,
-                                                          .priority = task->priority,
-                                                          .units_free = (uint32_t)disk->free_count,
-                                                          .bytes_left = (uint64_t)disk->left,
-                                                          .movers = disk->movers,
-                                                          .opened = task->opened};
+    view->boards[view->board_count++] =
+        (struct xv_board){.key = task->key,
+                          .sr = pool->vms[vm].disks[index].sr,
+                          .vm_host = pool->vms[vm].host,
+                          .owner = task->owner,
+                          .priority = task->priority,
+                          .units_free = (uint32_t)disk->free_count,
+                          .bytes_left = (uint64_t)disk->left,
+                          .movers = disk->movers,
+                          .opened = task->opened,
+                          .sr_bytes = view->sr_bytes[pool->vms[vm].disks[index].sr]};
 }
 
 static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
 {
     bool coordinated = sim_coordinator(sim, pool) != XV_SCHED_NONE;
     for (size_t i = 0; i < pool->vm_count; i++) {
+        for (size_t j = 0; pool->tasks[i].state < SIM_COMMITTING && j < pool->vms[i].disk_count;
+             j++)
+            view->sr_bytes[pool->vms[i].disks[j].sr] += (uint64_t)pool->tasks[i].disks[j].left;
+    }
+    for (size_t i = 0; i < pool->vm_count; i++) {
         const struct sim_task *task = &pool->tasks[i];
         if (task->state == SIM_PREPARING)
             view->preparing[task->owner]++;
-        for (size_t j = 0; task->state < SIM_COMMITTING && j < pool->vms[i].disk_count; j++)
-            view->sr_bytes[pool->vms[i].disks[j].sr] += (uint64_t)task->disks[j].left;
         for (size_t j = 0; task->state == SIM_OPEN && j < pool->vms[i].disk_count; j++) {
             if (task->disks[j].free_count > 0)
                 add_board(pool, view, i, j);
@@ -73,8 +78,7 @@ static void look(struct sim *sim, struct sim_pool *pool, struct view *view)
         view->sr_transfers[pool->vms[place->vm].disks[place->disk].sr]++;
         view->proxy_disks[i / SIM_PLACES]++;
     }
-    view->load = (struct xv_load){view->host_connections, view->sr_transfers, view->proxy_disks,
-                                  view->sr_bytes};
+    view->load = (struct xv_load){view->host_connections, view->sr_transfers, view->proxy_disks};
 }
 
 static struct sim_place *free_place(struct sim_proxy *proxy, uint32_t capacity)
@@ -84,6 +88,14 @@ static struct sim_place *free_place(struct sim_proxy *proxy, uint32_t capacity)
             return &proxy->places[i];
     }
     return NULL;
+}
+
+/* Between half and one and a half of SIM_CLAIM, always the same for the same transfer. */
+static double claim_time(size_t vm, size_t disk, size_t unit, size_t proxy)
+{
+    uint64_t mix = ((vm * 31 + disk) * 131 + unit) * 31 + proxy;
+    mix = (mix + 0x9e3779b97f4a7c15u) * 0xbf58476d1ce4e5b9u;
+    return SIM_CLAIM * (0.5 + (double)(mix >> 40) / (double)(1 << 24));
 }
 
 static void begin_unit(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index,
@@ -112,7 +124,7 @@ static void begin_unit(struct sim *sim, struct sim_pool *pool, struct view *view
                                 .host = host,
                                 .connections = connections,
                                 .left = disk->units[unit].left,
-                                .since = sim->now + SIM_CLAIM};
+                                .since = sim->now + claim_time(vm, disk_index, unit, index)};
     view->boards[board].units_free--;
     view->boards[board].movers++;
     view->host_connections[host] += connections;

@@ -162,7 +162,8 @@ static int add_vms(struct xv_deployment_pool *pool, const struct xv_vm *const *v
     return 0;
 }
 
-/* Keys make the choice between equal hosts depend on their names, not on the pool's order of records. */
+/* Keys make the choice between equal hosts depend on their names, not on the pool's order of records. One
+ * that takes no new VMs comes last. */
 static int add_keys(struct xv_deployment_pool *pool, xvsa_error **error)
 {
     const struct xv_inventory *inventory = pool->inventory;
@@ -170,8 +171,8 @@ static int add_keys(struct xv_deployment_pool *pool, xvsa_error **error)
     if (pool->host_keys == NULL)
         return xv_fail_memory(error);
     for (size_t i = 0; i < inventory->host_count; i++) {
-        if (asprintf(&pool->host_keys[i], "%s %s", inventory->hosts[i].name,
-                     inventory->hosts[i].uuid) < 0) {
+        if (asprintf(&pool->host_keys[i], "%d %s %s", inventory->hosts[i].enabled ? 0 : 1,
+                     inventory->hosts[i].name, inventory->hosts[i].uuid) < 0) {
             pool->host_keys[i] = NULL;
             return xv_fail_memory(error);
         }

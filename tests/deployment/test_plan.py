@@ -104,6 +104,51 @@ class Findings(DeploymentCase):
                     self.check_advice(model, advice)
 
 
+class Followed(DeploymentCase):
+    """What the document says comes true in the pool."""
+
+    def test_a_proxy_less(self):
+        with self.estate(2) as (_, site):
+            whole = self.plan(site)
+            for index, entry in enumerate(site.config["pools"]):
+                losses = {loss["proxy"]: names(loss["vms"])
+                          for loss in whole["pools"][index]["losses"]["proxies"]}
+                proxies = entry["proxies"]
+                for proxy in proxies:
+                    entry["proxies"] = [other for other in proxies if other is not proxy]
+                    site.write_config()
+                    pool = self.plan(site, "--exclude-tag", "proxy")["pools"][index]
+                    self.assertEqual(names(pool["unreached"]), losses.get(proxy["name"], set()),
+                                     proxy["name"])
+                entry["proxies"] = proxies
+                site.write_config()
+
+    def test_advised_proxies_are_added(self):
+        for seed in SEEDS:
+            scene = shapes.small(seed)
+            with self.subTest(seed), self.pool(scene) as (_, site):
+                advice = self.plan(site)["pools"][0]["advice"][-1]
+                hosts = [place["name"] for place in advice["add"] for _ in range(place["proxies"])]
+                scene["vms"] += [shapes.proxy("further-%d" % i, host)
+                                 for i, host in enumerate(hosts)]
+                with self.pool(scene) as (_, richer):
+                    pool = self.plan(richer)["pools"][0]
+                self.assertEqual([goal["proxies"] for goal in pool["advice"]], [0, 0, 0])
+                self.assertEqual(names(pool["advice"][-1]["incurable"]),
+                                 names(advice["incurable"]))
+                self.assertEqual(pool["losses"]["proxies"], [])
+                self.assertLessEqual(names(advice["cured"]),
+                                     {vm["name"] for vm in pool["vms"] if vm["state"] == "covered"})
+
+    def test_a_host_that_takes_no_vms_comes_last(self):
+        scene = shapes.scene("choice", ["host-1", "host-2"], {"SR-1": ["host-1", "host-2"]},
+                             [shapes.guest("vm", "host-1", ["SR-1"])])
+        with self.pool(scene) as (pool, site):
+            pool.set("host", "host-1", enabled=False)
+            advice = self.plan(site)["pools"][0]["advice"][0]
+        self.assertEqual([place["name"] for place in advice["add"]], ["host-2"])
+
+
 class Live(DeploymentCase):
     """Reach comes from the records of the moment, not from the configuration."""
 

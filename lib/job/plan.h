@@ -108,6 +108,13 @@ int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call,
 int xv_plan_restore(struct xv_plan *plan, const struct xv_call *call,
                     xvsa_error **error) XV_MUST_CHECK;
 
+/* Gives each VM of the plan (vms, in the same order) its base. */
+int xv_plan_bases(struct xv_plan *plan, const struct xv_vm **vms, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
+/* Adds the reasons why the VM's disks may not be snapshotted now. */
+int xv_plan_admit(const struct xv_plan *plan, struct xv_plan_vm *vm,
+                  xvsa_error **error) XV_MUST_CHECK;
+
 /* Orders the VMs, gives their disks to proxies and refuses those that no proxy reaches or that a reason
  * or the policy speaks against. */
 int xv_plan_place(struct xv_plan *plan, xvsa_error **error) XV_MUST_CHECK;

@@ -64,32 +64,8 @@ static void plan_disk(const struct xv_plan *plan, const struct xv_plan_vm *vm,
     choose_transport(plan, disk);
 }
 
-/* The VM's last point serves as base when it is of this pool's VM. */
-static int find_base(struct xv_plan *plan, struct xv_plan_vm *vm, const struct xv_call *call,
-                     xvsa_error **error)
-{
-    char id[128];
-    snprintf(id, sizeof id, "latest:%s", vm->uuid);
-    xvsa_error *failure = NULL;
-    int rc = xv_repo_find_point(plan->repo, id, call, &vm->base, &failure);
-    if (rc == XVSA_ERR_NOT_FOUND) {
-        xv_error_clear(&failure);
-        return 0;
-    }
-    if (rc != 0) {
-        rc =
-            xv_error_wrap(&failure, rc, "job", "VM \"%s\" (%s): cannot read its last restore point",
-                          vm->name, vm->uuid);
-        if (error != NULL)
-            *error = failure;
-        else
-            xvsa_error_unref(failure);
-    }
-    return rc;
-}
-
 static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_plan_vm *vm,
-                   const struct xv_call *call, xvsa_error **error)
+                   xvsa_error **error)
 {
     vm->uuid = from->uuid;
     vm->name = from->name;
@@ -97,9 +73,6 @@ static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_pla
     vm->disks = calloc(from->vbd_count + 1, sizeof *vm->disks);
     if (vm->disks == NULL)
         return xv_fail_memory(error);
-    int rc = find_base(plan, vm, call, error);
-    if (rc != 0)
-        return rc;
     size_t moved = 0;
     for (size_t i = 0; i < from->vbd_count; i++) {
         if (!xv_vbd_is_disk(from->vbds[i]))
@@ -114,7 +87,7 @@ static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_pla
         xv_reasons_add(&vm->reasons, XV_REASON_VM_HAS_VUSBS, NULL);
     if (strcmp(from->power_state, "Running") == 0 && moved > 0)
         xv_reasons_add(&vm->reasons, XV_REASON_CRASH_CONSISTENT, NULL);
-    return 0;
+    return xv_plan_admit(plan, vm, error);
 }
 
 int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error)
@@ -124,10 +97,12 @@ int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call, xvsa_error 
     int rc = xv_selection_vms(plan->spec->selection, plan->inventory, &vms, &count, error);
     if (rc == 0 && count > 0 && (plan->vms = calloc(count, sizeof *plan->vms)) == NULL)
         rc = xv_fail_memory(error);
-    for (size_t i = 0; rc == 0 && i < count; i++) {
-        plan->vm_count = i + 1;
-        rc = plan_vm(plan, vms[i], &plan->vms[i], call, error);
+    if (rc == 0) {
+        plan->vm_count = count;
+        rc = xv_plan_bases(plan, vms, call, error);
     }
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = plan_vm(plan, vms[i], &plan->vms[i], error);
     free(vms);
     return rc;
 }

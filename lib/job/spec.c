@@ -7,6 +7,7 @@
 #define PATH            "job"
 #define NAME_MAX_LEN    200
 #define PARALLEL_MAX    64
+#define CHAIN_MAX       30 /* what drivers allow */
 #define SNAPSHOT_MS     (10 * 60 * 1000)
 #define SNAPSHOT_MS_MAX (24 * 60 * 60 * 1000)
 
@@ -49,12 +50,40 @@ static int read_transports(struct xv_spec *spec, xvsa_error **error)
     return 0;
 }
 
+/* What snapshots must leave: of their SR's space, and of its chains' length. */
+static int read_limits(struct xv_spec *spec, xvsa_error **error)
+{
+    static const char *const members[] = {"bytes", "percent", NULL};
+    static const char path[] = PATH ".sr_reserve";
+    const json_t *reserve = NULL;
+    int rc = xv_json_read_object(spec->json, PATH, "sr_reserve", &reserve, error);
+    if (rc == 0 && reserve != NULL)
+        rc = xv_json_check_members(reserve, path, members, error);
+    if (rc == 0 && reserve != NULL)
+        rc = xv_json_read_int(reserve, path, "bytes", 0, INT64_MAX, &spec->sr_reserve_bytes, error);
+    if (rc == 0 && reserve != NULL)
+        rc = xv_json_read_int(reserve, path, "percent", 0, 100, &spec->sr_reserve_percent, error);
+    if (rc == 0)
+        rc = xv_json_read_int(spec->json, PATH, "chain_depth", 2, CHAIN_MAX, &spec->chain_depth,
+                              error);
+    return rc;
+}
+
 static int read_backup(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {
-        "type",       "name",         "refuse",          "selection",    "cbt",
-        "transports", "insecure_nbd", "block_migration", "parallel_vms", "snapshot_timeout_ms",
-        NULL};
+    static const char *const members[] = {"type",
+                                          "name",
+                                          "refuse",
+                                          "selection",
+                                          "cbt",
+                                          "transports",
+                                          "insecure_nbd",
+                                          "block_migration",
+                                          "parallel_vms",
+                                          "snapshot_timeout_ms",
+                                          "sr_reserve",
+                                          "chain_depth",
+                                          NULL};
     static const char *const cbt_names[] = {"auto", "use", "off", NULL};
     int cbt = XV_CBT_AUTO;
     int rc = xv_json_check_members(spec->json, PATH, members, error);
@@ -77,6 +106,8 @@ static int read_backup(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_json_read_int(spec->json, PATH, "snapshot_timeout_ms", 1000, SNAPSHOT_MS_MAX,
                               &spec->snapshot_timeout_ms, error);
+    if (rc == 0)
+        rc = read_limits(spec, error);
     spec->cbt = (enum xv_cbt_policy)cbt;
     return rc;
 }

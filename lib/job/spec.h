@@ -32,6 +32,10 @@ struct xv_spec {
     bool use_nbd, use_http, insecure_nbd, block_migration;
     int64_t parallel_vms; /* 0: as many as the proxies take disks */
     int64_t snapshot_timeout_ms;
+    int64_t sr_reserve_bytes; /* that a VM's snapshots must leave free on an SR */
+    int64_t sr_reserve_percent;
+    int64_t
+        chain_depth; /* nodes a disk's chain may have before its snapshot; 0: the scheduler's default */
     /* restore */
     const json_t *points;   /* array of texts */
     const json_t *srs;      /* object: SR of the backup -> SR of the pool; NULL: none */

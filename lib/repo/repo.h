@@ -62,6 +62,16 @@ int xv_repo_list_points(struct xv_repo *repo, const char *vm, const struct xv_ca
 /* By id, by a beginning of it of 6 digits or more, or "latest:<vm uuid or name>". */
 int xv_repo_find_point(struct xv_repo *repo, const char *id, const struct xv_call *call,
                        struct xv_point **ret, xvsa_error **error) XV_MUST_CHECK;
+/* The last point of each of many VMs, by the uuids, none of which is given twice: the journal is read once,
+ * a point's object when it is asked for. */
+struct xv_latest;
+int xv_repo_latest(struct xv_repo *repo, const char *const *vms, size_t count,
+                   const struct xv_call *call, struct xv_latest **ret,
+                   xvsa_error **error) XV_MUST_CHECK;
+void xv_latest_free(struct xv_latest *latest);
+/* Of vms[index]; *ret is NULL when there is none. Thread-safe. */
+int xv_latest_point(const struct xv_latest *latest, size_t index, const struct xv_call *call,
+                    struct xv_point **ret, xvsa_error **error) XV_MUST_CHECK;
 struct xv_point *xv_point_ref(struct xv_point *point);
 void xv_point_unref(struct xv_point *point);
 const char *xv_point_id(const struct xv_point *point);

@@ -18,8 +18,11 @@ struct xv_host {
 
 struct xv_sr {
     const char *ref, *uuid, *name, *type, *content_type;
-    bool shared;       /* the administrative flag */
-    bool supports_cbt; /* its driver has VDI_CONFIG_CBT */
+    bool shared;        /* the administrative flag */
+    bool supports_cbt;  /* its driver has VDI_CONFIG_CBT */
+    bool declared_thin; /* it was made with thin allocation */
+    bool thin;          /* that, or its driver has THIN_PROVISIONING */
+    bool coalesces;     /* its garbage collection was not switched off */
     uint64_t physical_size, physical_used, virtual_allocation;
 };
 
@@ -50,7 +53,9 @@ struct xv_vdi {
     uint64_t size, physical_used;
     bool managed, missing, sharable, read_only, is_snapshot, cbt_enabled, reset_on_boot;
     const char *vhd_parent; /* uuid of the parent node or NULL */
-    const char *tag;        /* other_config["xvsa"] or NULL */
+    uint32_t chain;   /* nodes from this one to the last parent that is known, itself included */
+    bool coalescible; /* among them is a hidden one with a single child, which the SR will merge */
+    const char *tag;  /* other_config["xvsa"] or NULL */
 };
 
 struct xv_vbd {

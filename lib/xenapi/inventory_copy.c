@@ -86,8 +86,10 @@ static void unresolve(struct xv_store *store)
         hosts[i].live = false;
         hosts[i].coordinator = false;
     }
-    for (size_t i = 0; i < store->srs.count; i++)
+    for (size_t i = 0; i < store->srs.count; i++) {
         srs[i].supports_cbt = false;
+        srs[i].thin = false;
+    }
     for (size_t i = 0; i < store->pbds.count; i++) {
         pbds[i].host = NULL;
         pbds[i].sr = NULL;
@@ -96,8 +98,11 @@ static void unresolve(struct xv_store *store)
         pifs[i].host = NULL;
         pifs[i].network = NULL;
     }
-    for (size_t i = 0; i < store->vdis.count; i++)
+    for (size_t i = 0; i < store->vdis.count; i++) {
         vdis[i].sr = NULL;
+        vdis[i].chain = 0;
+        vdis[i].coalescible = false;
+    }
 }
 
 static void unresolve_vms(struct xv_store *store)

@@ -40,12 +40,13 @@ static json_t *hosts_of_sr(const struct xv_inventory *all, const struct xv_sr *s
 
 static json_t *sr_json(const struct xv_inventory *all, const struct xv_sr *sr)
 {
-    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:b, s:o, s:o, s:o, s:o}", "uuid", text(sr->uuid),
-                     "name", text(sr->name), "type", text(sr->type), "content_type",
+    return json_pack("{s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:b, s:o, s:o, s:o, s:o}", "uuid",
+                     text(sr->uuid), "name", text(sr->name), "type", text(sr->type), "content_type",
                      text(sr->content_type), "shared", sr->shared, "supports_cbt", sr->supports_cbt,
-                     "physical_size", size(sr->physical_size), "physical_used",
-                     size(sr->physical_used), "virtual_allocation", size(sr->virtual_allocation),
-                     "hosts", hosts_of_sr(all, sr));
+                     "thin", sr->thin, "coalesces", sr->coalesces, "physical_size",
+                     size(sr->physical_size), "physical_used", size(sr->physical_used),
+                     "virtual_allocation", size(sr->virtual_allocation), "hosts",
+                     hosts_of_sr(all, sr));
 }
 
 static json_t *addresses_of(const struct xv_inventory *all, const struct xv_network *network)
@@ -72,12 +73,13 @@ static json_t *network_json(const struct xv_inventory *all, const struct xv_netw
 static json_t *disk_json(const struct xv_vbd *vbd)
 {
     const struct xv_vdi *vdi = vbd->vdi;
-    return json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b}", "device",
+    return json_pack("{s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:i, s:b}", "device",
                      text(vbd->device), "bootable", vbd->bootable, "mode", text(vbd->mode), "uuid",
                      text(vdi->uuid), "name", text(vdi->name), "sr",
                      text(vdi->sr == NULL ? NULL : vdi->sr->uuid), "size", size(vdi->size),
                      "physical_used", size(vdi->physical_used), "cbt_enabled", vdi->cbt_enabled,
-                     "sharable", vdi->sharable, "attached", vbd->attached);
+                     "sharable", vdi->sharable, "attached", vbd->attached, "chain", (int)vdi->chain,
+                     "coalescible", vdi->coalescible);
 }
 
 static json_t *disks_json(const struct xv_vm *vm)

@@ -115,6 +115,12 @@ static int read_metrics(void *user, const char *ref, const struct xv_value *reco
     return finish(&copier, metrics, error);
 }
 
+static bool has_feature(const struct xv_value *record, const char *name)
+{
+    return xv_value_get(xv_value_get(record, "features"), name) != NULL ||
+           set_holds(xv_value_get(record, "capabilities"), name);
+}
+
 static int read_driver(void *user, const char *ref, const struct xv_value *record,
                        xvsa_error **error)
 {
@@ -124,10 +130,15 @@ static int read_driver(void *user, const char *ref, const struct xv_value *recor
         return xv_fail_memory(error);
     driver->ref = keep(&copier, ref);
     driver->type = text(&copier, "type");
-    driver->supports_cbt =
-        xv_value_get(xv_value_get(record, "features"), "VDI_CONFIG_CBT") != NULL ||
-        set_holds(xv_value_get(record, "capabilities"), "VDI_CONFIG_CBT");
+    driver->supports_cbt = has_feature(record, "VDI_CONFIG_CBT");
+    driver->thin = has_feature(record, "THIN_PROVISIONING");
     return finish(&copier, driver, error);
+}
+
+static bool entry_is(const struct xv_value *record, const char *map, const char *key,
+                     const char *wanted)
+{
+    return strcmp(xv_value_get_string(xv_value_get(record, map), key, ""), wanted) == 0;
 }
 
 static int read_sr(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
@@ -145,6 +156,9 @@ static int read_sr(void *user, const char *ref, const struct xv_value *record, x
     sr->physical_size = size_of(&copier, "physical_size");
     sr->physical_used = size_of(&copier, "physical_utilisation");
     sr->virtual_allocation = size_of(&copier, "virtual_allocation");
+    sr->declared_thin = entry_is(record, "sm_config", "allocation", "thin");
+    sr->coalesces = !entry_is(record, "other_config", "gc", "false") &&
+                    !entry_is(record, "other_config", "coalesce", "false");
     return finish(&copier, sr, error);
 }
 
@@ -339,7 +353,7 @@ MEMBERS(host, "uuid", "name_label", "address", "enabled", "metrics", "software_v
 MEMBERS(metrics, "live");
 MEMBERS(driver, "type", "features", "capabilities");
 MEMBERS(sr, "uuid", "name_label", "type", "content_type", "shared", "physical_size",
-        "physical_utilisation", "virtual_allocation");
+        "physical_utilisation", "virtual_allocation", "sm_config", "other_config");
 MEMBERS(pbd, "host", "SR", "currently_attached");
 MEMBERS(network, "uuid", "name_label", "bridge", "purpose");
 MEMBERS(pif, "host", "network", "IP", "currently_attached", "management");

@@ -266,9 +266,12 @@ static void link_storage(struct xv_store *store)
     struct xv_vdi *vdis = store->vdis.items;
     const struct xv_driver *drivers = store->drivers.items;
     for (size_t i = 0; i < store->srs.count; i++) {
+        srs[i].thin = srs[i].declared_thin;
         for (size_t k = 0; k < store->drivers.count; k++) {
-            if (strcmp(drivers[k].type, srs[i].type) == 0)
-                srs[i].supports_cbt = srs[i].supports_cbt || drivers[k].supports_cbt;
+            if (strcmp(drivers[k].type, srs[i].type) != 0)
+                continue;
+            srs[i].supports_cbt = srs[i].supports_cbt || drivers[k].supports_cbt;
+            srs[i].thin = srs[i].thin || drivers[k].thin;
         }
     }
     for (size_t i = 0; i < store->pbds.count; i++) {
@@ -389,7 +392,9 @@ int xv_store_finish(struct xv_store *store, xvsa_error **error)
     link_devices(store);
     const struct xv_sr *default_sr = xv_store_find(store, XV_KIND_SR, store->default_sr);
     store->public.default_sr = default_sr == NULL ? NULL : default_sr->ref;
-    rc = group_devices(store, error);
+    rc = xv_store_link_chains(store, error);
+    if (rc == 0)
+        rc = group_devices(store, error);
     if (rc == 0)
         sort_devices(store);
     return rc;

@@ -56,7 +56,7 @@ struct xv_metrics {
 struct xv_driver {
     const char *ref;
     const char *type;
-    bool supports_cbt;
+    bool supports_cbt, thin;
 };
 
 struct xv_store *xv_store_new(void);
@@ -81,6 +81,8 @@ int xv_store_join(struct xv_store *store, struct xv_store *other, xvsa_error **e
 
 /* Resolves references and makes the index: no record may be added any more. */
 int xv_store_finish(struct xv_store *store, xvsa_error **error) XV_MUST_CHECK;
+/* Measures the chains of the VDIs, when their SRs are known. */
+int xv_store_link_chains(struct xv_store *store, xvsa_error **error) XV_MUST_CHECK;
 const void *xv_store_find(const struct xv_store *store, enum xv_kind kind, const char *id);
 
 struct xv_class_reader {

@@ -278,5 +278,44 @@ class Transport(PoolCase):
         self.assert_clean()
 
 
+class Admission(PoolCase):
+    """Snapshots that their storage repository should not be asked for."""
+
+    scene = scene(
+        vm("thick", disk(seed=1, size=24 * MIB, sr="LVM")), vm("deep", disk(seed=2)),
+        vm("thin", disk(seed=3)),
+        srs=[{"name": SHARED_SR, "type": "nfs", "shared": True, "size": "1 TiB", "default": True},
+             {"name": "LVM", "type": "lvmoiscsi", "shared": True, "size": "1 GiB"}],
+        options={"coalesce_delay": -1})
+
+    def test_thick_storage_is_full(self):
+        self.pool.sim("sr/fill", sr="LVM", free=10 * MIB)
+        self.addCleanup(self.pool.sim, "sr/fill", sr="LVM", free=512 * MIB)
+        plan = self.run_tool("plan", "backup", "thick", "thin")
+        self.assertEqual(plan.vm("thick")["action"], "refuse")
+        self.assertIn("10485760 bytes are free", plan.detail("thick", "SR_SPACE_LOW"))
+        self.assertEqual(plan.vm("thin")["action"], "backup")
+        self.backup("thick", code=REFUSED)
+        self.assertEqual(self.pool.called("VM.snapshot"), 0)
+        self.pool.sim("sr/fill", sr="LVM", free=512 * MIB)
+        self.backup("thick")
+        self.assert_clean()
+
+    def test_deep_chain(self):
+        vdi = self.pool.disks("deep")[0]
+        ref = self.pool.sim("record/get", cls="VDI", name=vdi)["ref"]
+        made = [self.pool.sim("call", method="VDI.snapshot", params=[ref, {}])["value"]
+                for _ in range(26)]
+        self.addCleanup(lambda: [self.pool.sim("call", method="VDI.destroy", params=[one])
+                                 for one in made])
+        plan = self.run_tool("plan", "backup", "deep", "thick")
+        self.assertEqual(plan.vm("deep")["action"], "refuse")
+        self.assertIn("27 nodes", plan.detail("deep", "CHAIN_TOO_DEEP"))
+        self.assertEqual(plan.vm("thick")["action"], "backup")
+        document = self.run_tool("pool", "show").document
+        entry = next(one for one in document["vms"] if one["name"] == "deep")
+        self.assertEqual(entry["disks"][0]["chain"], 27)
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -340,28 +340,41 @@ static int pause_between(const struct xv_call *call, unsigned round, xvsa_error 
                          "waiting for the coordination store", error);
 }
 
-/* Ends a call whose time is over, telling what the last try met. */
+/* What may be behind a failure and is not in it. */
+static const char *hint(const struct xv_kv_etcd *self, const xvsa_error *failure)
+{
+    if (!self->endpoints[0].tls)
+        return "";
+    /* The gateway is a client of its own server. */
+    if (strstr(xvsa_error_message(failure), "HTTP 503") != NULL)
+        return "; if this lasts, the server's certificate may lack the extended key usage "
+               "clientAuth";
+    if (xvsa_error_code(failure) != XVSA_ERR_NETWORK)
+        return "";
+    return self->certificate_file == NULL
+               ? "; if the server asks for a client certificate, give it one"
+               : "; the server may not trust the client certificate";
+}
+
+/* Ends a call whose time is over, telling what the last try met. Takes both errors over. */
 static int give_up(struct xv_kv_etcd *self, const struct xv_etcd_request *request, int rc,
-                   xvsa_error **last, xvsa_error **over, xvsa_error **error)
+                   xvsa_error *last, xvsa_error *over, xvsa_error **error)
 {
     char url[320];
     xv_url_format(&self->endpoints[0], url, sizeof url);
-    if (rc != XVSA_ERR_CANCELLED && *last != NULL) {
-        xv_error_clear(over);
-        /* An untrusted certificate or the like does not get better by waiting. */
-        int code = xvsa_error_code(*last) == XVSA_ERR_TLS ? XVSA_ERR_TLS : rc;
-        xv_error_wrap(last, code, COMPONENT, "cannot %s: no definite answer of etcd (%s%s) in time",
-                      request->what, url, self->endpoint_count > 1 ? " and others" : "");
-        xvsa_error *swap = *last;
-        *last = *over;
-        *over = swap;
-        rc = code;
+    if (rc != XVSA_ERR_CANCELLED && last != NULL) {
+        xvsa_error_unref(over);
+        over = last;
+        last = NULL;
+        xv_error_wrap(&over, rc, COMPONENT, "cannot %s: no definite answer of etcd (%s%s)%s",
+                      request->what, url, self->endpoint_count > 1 ? " and others" : "",
+                      hint(self, over));
     }
-    xv_error_clear(last);
+    xvsa_error_unref(last);
     if (error != NULL)
-        *error = *over;
+        *error = over;
     else
-        xvsa_error_unref(*over);
+        xvsa_error_unref(over);
     return rc;
 }
 
@@ -381,7 +394,7 @@ static int call_until(struct xv_kv_etcd *self, const struct xv_etcd_request *req
         if (rc == 0 && untrusted == self->endpoint_count)
             rc = XVSA_ERR_TLS;
         if (rc != 0)
-            return give_up(self, request, rc, &last, &over, error);
+            return give_up(self, request, rc, last, over, error);
         xv_error_clear(&last);
         int code = 0;
         enum verdict verdict =

@@ -137,6 +137,13 @@ class Certificates(StoreCase):
         self.assertEqual(drive.good(do="work", name="w", count=30)["refused"], [])
         untrusted = Drive(self, cluster.address(), **{**ours, "ca": bad})
         self.assertEqual(untrusted.opened["rc"], "TLS", untrusted.opened)
+        lame = self.certificate("lame", "good", "serverAuth")
+        other = Cluster(self, 1, "--cert-file", lame[0], "--key-file", lame[1],
+                        "--trusted-ca-file", good, "--client-cert-auth",
+                        tls=tls_context(*client, good))
+        blind = Drive(self, other.address(), timeout_ms=5000, **ours)
+        self.assertEqual(blind.opened["rc"], "TIMEOUT", blind.opened)
+        self.assertIn("clientAuth", blind.opened["error"])
         for certificate in (None, stranger):
             pair = dict(zip(("certificate", "key"), certificate or ()))
             refused = Drive(self, cluster.address(), ca=good, timeout_ms=4000, **pair)

@@ -214,11 +214,12 @@ static void conclude(struct xv_backup *backup, int rc, const xvsa_error *error)
     struct xv_vm_run *run = backup->run;
     if (rc == XVSA_ERR_FENCED)
         xv_task_fence(run, error);
+    bool keep = rc != 0 && xv_task_leaves(run, rc, error);
+    bool ours = rc == 0 || keep || xv_task_is_fenced(run) || xv_task_is_ours(run);
     bool fenced = xv_task_is_fenced(run);
-    bool keep = rc != 0 && !fenced && xv_task_leaves(run, rc, error);
     if (backup->session != NULL && !backup->committed && !fenced)
         end_session(backup, keep);
-    if (!fenced && !keep)
+    if (!fenced && !keep && ours)
         clean(backup);
     release(backup);
 }

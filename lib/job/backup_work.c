@@ -264,15 +264,6 @@ static int note_store(struct xv_backup *backup, const struct xv_call *call, xvsa
     return xv_task_note(backup->run, facts, call, error);
 }
 
-static int tell_attempt(struct xv_backup *backup, xvsa_error **error)
-{
-    const struct xv_task *given = &backup->run->job->task->given;
-    if (given->earlier == NULL)
-        return 0;
-    return xv_run_reason(backup->run, NULL, error, XV_REASON_TASK_TAKEN_OVER, "%s, attempt %u",
-                         given->earlier, given->attempt);
-}
-
 static int go_on(struct xv_backup *backup, const json_t *facts, xvsa_error **error)
 {
     backup->touched = true;
@@ -284,7 +275,7 @@ static int go_on(struct xv_backup *backup, const json_t *facts, xvsa_error **err
 int xv_task_prepare_backup(struct xv_backup *backup, const struct xv_call *call, xvsa_error **error)
 {
     json_t *facts = NULL;
-    int rc = tell_attempt(backup, error);
+    int rc = xv_task_tell_attempt(backup->run, error);
     if (rc == 0)
         rc = find_earlier(backup, &facts, call, error);
     if (rc == 0)

@@ -11,6 +11,8 @@
 #include "job/task.h"
 #include "base/thread.h"
 
+/* How soon a suspended thread notices that its token fired. */
+#define SUSPENDED_MS 200
 #define BLOCK_LEAST  (256u << 10)
 #define MEMORY_LEAST (16u << 20)
 /* What is left of a job's memory is for the packers of the repository. */
@@ -339,6 +341,18 @@ int xv_job_start_task(struct xv_plan *plan, const struct xv_task *task, struct x
                        "a task is the backup or restore of one VM, the plan has %zu",
                        plan->vm_count);
     return start(plan, task, ret, error);
+}
+
+int xv_job_await_resume(struct xv_job *job, const struct xv_call *call, xvsa_error **error)
+{
+    int rc = 0;
+    pthread_mutex_lock(&job->lock);
+    while (rc == 0 && job->suspended) {
+        xv_condition_wait(&job->changed, &job->lock, SUSPENDED_MS);
+        rc = xv_call_check(call, "job", "waiting for the job to be resumed", error);
+    }
+    pthread_mutex_unlock(&job->lock);
+    return rc;
 }
 
 static int64_t estimate(uint64_t done, uint64_t total, int64_t elapsed)

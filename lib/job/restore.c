@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "job/metadata.h"
+#include "job/task.h"
 
 /* A repository that may only be read restores all the same; the report says that nothing keeps the point
  * from being deleted meanwhile. */
@@ -17,17 +18,24 @@ static int pin_point(struct xv_restore *restore, const struct xv_call *call, xvs
     struct xv_vm_run *run = restore->run;
     struct xv_point *point = run->plan->point;
     char key[128];
-    snprintf(key, sizeof key, "restore/%s/%zu", run->job->id, run->index);
-    const struct xv_session_options options = {
-        .job_key = key, .base = point, .kind = XV_SESSION_RESTORE};
+    const struct xv_job_task *task = run->job->task;
+    if (task == NULL)
+        snprintf(key, sizeof key, "restore/%s/%zu", run->job->id, run->index);
+    else
+        snprintf(key, sizeof key, "restore/%s/%s", run->job->id, run->plan->uuid);
+    const struct xv_session_options options = {.job_key = key,
+                                               .base = point,
+                                               .token = task == NULL ? 0 : task->given.token,
+                                               .kind = XV_SESSION_RESTORE};
     xvsa_error *failure = NULL;
     int rc = xv_session_begin(run->job->plan->repo, &options, call, &restore->pin, &failure);
     if (rc == 0 && xv_session_base(restore->pin) == NULL)
         return xv_fail(error, XVSA_ERR_NOT_FOUND, "job", "point %s was deleted",
                        xv_point_id(point));
-    if (rc == XVSA_ERR_CANCELLED && error != NULL)
+    bool stops = rc == XVSA_ERR_CANCELLED || (rc == XVSA_ERR_FENCED && task != NULL);
+    if (stops && error != NULL)
         *error = xvsa_error_ref(failure);
-    else if (rc != 0 && rc != XVSA_ERR_CANCELLED)
+    else if (rc != 0 && !stops)
         rc = xv_run_reason(run, NULL, error, XV_REASON_POINT_NOT_PINNED, "%s",
                            xvsa_error_message(failure));
     xvsa_error_unref(failure);
@@ -46,6 +54,14 @@ static void unpin_point(struct xv_restore *restore)
                xvsa_error_message(error));
     xvsa_error_unref(error);
     xv_session_free(restore->pin);
+    restore->pin = NULL;
+}
+
+static int create_vm(struct xv_restore *restore, const char *id, const struct xv_call *call,
+                     xvsa_error **error)
+{
+    return xv_vm_create(restore->client, restore->record, restore->run->plan->new_name,
+                        restore->run->tag, id, call, &restore->vm_ref, error);
 }
 
 static int make_vm(struct xv_restore *restore, const struct xv_call *call, xvsa_error **error)
@@ -53,12 +69,13 @@ static int make_vm(struct xv_restore *restore, const struct xv_call *call, xvsa_
     struct xv_vm_run *run = restore->run;
     const json_t *saved = json_object_get(run->plan->metadata, "vm");
     int rc = xv_metadata_value(saved, &restore->record, error);
-    if (rc == 0)
-        rc = xv_run_intend(run, "restore", error);
-    if (rc == 0)
-        rc = xv_vm_create(restore->client, restore->record, run->plan->new_name, run->tag, call,
-                          &restore->vm_ref, error);
-    return rc;
+    if (rc != 0)
+        return rc;
+    if (run->job->task != NULL)
+        return xv_restore_take_vm(restore, create_vm, call, error);
+    rc = xv_run_intend(run, "restore", error);
+    restore->touched = rc == 0;
+    return rc == 0 ? create_vm(restore, NULL, call, error) : rc;
 }
 
 static const char *find_vdi(const struct xv_restore *restore, const char *uuid)
@@ -152,6 +169,8 @@ static int complete(struct xv_restore *restore, const struct xv_call *call, xvsa
     struct xv_vm_run *run = restore->run;
     char *warnings = NULL;
     int rc = read_uuid(restore, call, error);
+    if (rc == 0 && run->job->task != NULL)
+        rc = xv_restore_note_completion(restore, call, error);
     if (rc == 0)
         rc = xv_vm_complete(restore->client, restore->vm_ref, restore->record, run->plan->new_name,
                             call, &warnings, error);
@@ -197,9 +216,14 @@ static int restore_vm(struct xv_restore *restore, xvsa_error **error)
     int rc = pin_point(restore, &call, error);
     if (rc == 0)
         rc = make_vm(restore, &call, error);
+    /* An earlier attempt came so far that only the end is left. */
+    if (rc == 0 && xv_restore_is_complete(restore))
+        return complete(restore, &call, error);
     if (rc == 0)
         rc = xv_disks_run(restore->run, xv_restore_disk, NULL, NULL, error);
     call = xv_run_step_call(restore->run);
+    if (rc == 0)
+        rc = xv_task_await_pool(restore->run, &call, error);
     if (rc == 0)
         rc = make_vbds(restore, &call, error);
     if (rc == 0)
@@ -209,6 +233,34 @@ static int restore_vm(struct xv_restore *restore, xvsa_error **error)
     return rc;
 }
 
+/* Ends what was begun, in the way that the outcome asks for. */
+static void conclude(struct xv_restore *restore, int rc, const xvsa_error *error)
+{
+    struct xv_vm_run *run = restore->run;
+    if (rc == XVSA_ERR_FENCED)
+        xv_task_fence(run, error);
+    bool keep = xv_task_is_fenced(run) ||
+                (rc != 0 && (xv_task_leaves(run, rc, error) || !xv_task_is_ours(run)));
+    const struct xv_call call = xv_run_cleanup_call();
+    bool may = xv_task_await_pool(run, &call, NULL) == 0;
+    if (restore->touched && !keep)
+        xv_run_settle(run, restore->completed || (may && undo(restore)));
+    unpin_point(restore);
+}
+
+static void release(struct xv_restore *restore)
+{
+    for (size_t i = 0; restore->vdi_refs != NULL && i < restore->run->disk_count; i++)
+        free(restore->vdi_refs[i]);
+    free(restore->vdi_refs);
+    free(restore->vm_ref);
+    xv_value_free(restore->record);
+    json_decref(restore->warnings);
+    json_decref(restore->facts);
+    pthread_mutex_destroy(&restore->noting);
+    restore->run->work = NULL;
+}
+
 int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
 {
     struct xv_restore restore = {
@@ -216,23 +268,20 @@ int xv_restore_vm(struct xv_vm_run *run, xvsa_error **error)
         .client = xv_pool_client(run->job->plan->pool),
         .vdi_refs = calloc(run->disk_count + 1, sizeof(char *)),
         .warnings = json_array(),
+        .facts = run->job->task == NULL ? NULL : xv_restore_begin_facts(run),
     };
-    if (restore.vdi_refs == NULL || restore.warnings == NULL) {
-        free(restore.vdi_refs);
-        json_decref(restore.warnings);
-        return xv_fail_memory(error);
-    }
+    xvsa_error *failure = NULL;
+    pthread_mutex_init(&restore.noting, NULL);
     run->work = &restore;
-    int rc = restore_vm(&restore, error);
-    if (run->intent != 0)
-        xv_run_settle(run, restore.completed || undo(&restore));
-    unpin_point(&restore);
-    for (size_t i = 0; i < run->disk_count; i++)
-        free(restore.vdi_refs[i]);
-    free(restore.vdi_refs);
-    free(restore.vm_ref);
-    xv_value_free(restore.record);
-    json_decref(restore.warnings);
-    run->work = NULL;
+    bool room = restore.vdi_refs != NULL && restore.warnings != NULL &&
+                (restore.facts != NULL || run->job->task == NULL);
+    int rc = room ? restore_vm(&restore, &failure) : xv_fail_memory(&failure);
+    conclude(&restore, rc, failure);
+    rc = xv_task_verdict(run, rc, &failure);
+    release(&restore);
+    if (rc != 0 && error != NULL)
+        *error = failure;
+    else
+        xvsa_error_unref(failure);
     return rc;
 }

@@ -94,6 +94,7 @@ struct xv_job {
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a VM or the job ended */
     int32_t state;          /* XVSA_JOB_* */
+    bool suspended;
     int64_t ended_ms, ended_clock_ms;
     xvsa_error *error;
     char *report;     /* once the job has ended */
@@ -141,6 +142,10 @@ void xv_run_note(struct xv_vm_run *run, struct xv_disk_run *disk, enum xv_reason
 typedef int (*xv_disk_body)(struct xv_disk_run *disk, xvsa_error **error);
 int xv_disks_run(struct xv_vm_run *run, xv_disk_body body, void (*tick)(void *user), void *user,
                  xvsa_error **error) XV_MUST_CHECK;
+
+/* Waits while the job is suspended. */
+int xv_job_await_resume(struct xv_job *job, const struct xv_call *call,
+                        xvsa_error **error) XV_MUST_CHECK;
 
 /* Adds to the time that a disk waited for its turn or for others. */
 void xv_run_waited(struct xv_disk_run *disk, int64_t ms);

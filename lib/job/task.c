@@ -9,6 +9,7 @@
 
 #define POOL_STEP_MS  200
 #define CHECKPOINT_MS 5000
+#define CONFIRM_MS    10000
 /* Units: about a 32nd of what is to be read, within these bounds. */
 #define UNIT_PARTS 32u
 #define UNIT_LEAST (64ull << 20)
@@ -68,6 +69,7 @@ int xv_task_new(const struct xv_task *given, struct xv_job_task **ret, xvsa_erro
         return xv_fail_memory(error);
     }
     atomic_init(&task->fenced, false);
+    pthread_mutex_init(&task->lock, NULL);
     task->texts = at;
     task->given = *given;
     task->given.job_id = keep_text(&at, given->job_id);
@@ -89,6 +91,8 @@ void xv_task_free(struct xv_job_task *task)
     if (task == NULL)
         return;
     json_decref(task->facts);
+    pthread_mutex_destroy(&task->lock);
+    free(task->noted);
     free(task->texts);
     free(task);
 }
@@ -101,6 +105,15 @@ int xv_task_await_pool(struct xv_vm_run *run, const struct xv_call *call, xvsa_e
         rc = xv_call_sleep(call, POOL_STEP_MS, "job", "waiting to be a member of the site again",
                            error);
     return rc;
+}
+
+int xv_task_tell_attempt(struct xv_vm_run *run, xvsa_error **error)
+{
+    const struct xv_task *given = &run->job->task->given;
+    if (given->earlier == NULL)
+        return 0;
+    return xv_run_reason(run, NULL, error, XV_REASON_TASK_TAKEN_OVER, "%s, attempt %u",
+                         given->earlier, given->attempt);
 }
 
 void xv_task_fence(struct xv_vm_run *run, const xvsa_error *error)
@@ -156,6 +169,38 @@ int xv_task_store_failed(struct xv_vm_run *run, int rc, xvsa_error *failure, xvs
     return rc;
 }
 
+/* Takes text. */
+static void remember(struct xv_job_task *task, char *text)
+{
+    pthread_mutex_lock(&task->lock);
+    char *old = task->noted;
+    task->noted = text;
+    pthread_mutex_unlock(&task->lock);
+    free(old);
+}
+
+bool xv_task_is_ours(struct xv_vm_run *run)
+{
+    struct xv_job_task *task = run->job->task;
+    if (task == NULL)
+        return true;
+    const struct xv_call call = {.deadline_ms = xv_clock_ms() + CONFIRM_MS};
+    const char *given = task->given.facts == NULL ? "{}" : task->given.facts;
+    pthread_mutex_lock(&task->lock);
+    char *text = strdup(task->noted == NULL ? given : task->noted);
+    pthread_mutex_unlock(&task->lock);
+    xvsa_error *error = NULL;
+    int rc = text == NULL ? XVSA_ERR_MEMORY
+                          : task->given.ops->note(task->given.user, text, &call, &error);
+    free(text);
+    if (rc == XVSA_ERR_FENCED)
+        xv_task_fence(run, error);
+    else if (rc != 0)
+        xv_run_note(run, NULL, XV_REASON_CLEANUP_PENDING, "%s", xvsa_error_message(error));
+    xvsa_error_unref(error);
+    return rc == 0;
+}
+
 int xv_task_note(struct xv_vm_run *run, json_t *facts, const struct xv_call *call,
                  xvsa_error **error)
 {
@@ -166,7 +211,10 @@ int xv_task_note(struct xv_vm_run *run, json_t *facts, const struct xv_call *cal
         return xv_fail_memory(error);
     xvsa_error *failure = NULL;
     int rc = given->ops->note(given->user, text, call, &failure);
-    free(text);
+    if (rc == 0)
+        remember(run->job->task, text);
+    else
+        free(text);
     return rc == 0 ? 0 : xv_task_store_failed(run, rc, failure, error);
 }
 

@@ -14,8 +14,10 @@
 struct xv_job_task {
     struct xv_task given; /* texts are copies */
     char *texts;
-    json_t *facts;      /* given.facts; NULL: none */
-    atomic_bool fenced; /* another attempt has taken over */
+    json_t *facts;        /* given.facts; NULL: none */
+    pthread_mutex_t lock; /* guards noted */
+    char *noted;          /* the latest facts that were kept; NULL: none by this attempt */
+    atomic_bool fenced;   /* another attempt has taken over */
 };
 
 int xv_task_new(const struct xv_task *given, struct xv_job_task **ret,
@@ -25,6 +27,8 @@ void xv_task_free(struct xv_job_task *task);
 /* Waits until this process may touch the pool. */
 int xv_task_await_pool(struct xv_vm_run *run, const struct xv_call *call,
                        xvsa_error **error) XV_MUST_CHECK;
+/* Tells as a reason whose work is gone on with. */
+int xv_task_tell_attempt(struct xv_vm_run *run, xvsa_error **error) XV_MUST_CHECK;
 /* Notes that another attempt has taken over and stops the VM's work. */
 void xv_task_fence(struct xv_vm_run *run, const xvsa_error *error);
 bool xv_task_is_fenced(const struct xv_vm_run *run);
@@ -37,6 +41,9 @@ int xv_task_verdict(const struct xv_vm_run *run, int rc, xvsa_error **error);
  * CANCELLED, or when the policy refuses the reason. */
 int xv_task_note(struct xv_vm_run *run, json_t *facts, const struct xv_call *call,
                  xvsa_error **error) XV_MUST_CHECK;
+/* True when the store confirms that the task is still this process's: only then what it made may be taken away. Fences
+ * it when it is not. */
+bool xv_task_is_ours(struct xv_vm_run *run);
 /* Turns a failure of the store into a reason; FENCED and CANCELLED stay failures. Takes failure over. */
 int xv_task_store_failed(struct xv_vm_run *run, int rc, xvsa_error *failure,
                          xvsa_error **error) XV_MUST_CHECK;

@@ -9,6 +9,7 @@
 #include "xenapi/transfer.h"
 
 #define RECORD_HEADER 12
+#define WHAT          "VDI import" /* in the name of the task */
 
 struct feed {
     const struct xv_extents *data;
@@ -173,7 +174,7 @@ int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const ch
         .path = "/import_raw_vdi",
         .options = "&format=raw&chunked=true",
         .vdi_ref = vdi_ref,
-        .what = "VDI import",
+        .what = WHAT,
         .url = &url,
         .produce = produce,
         .user = &feed,
@@ -182,4 +183,12 @@ int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const ch
     rc = xv_transfer_begin(client, &spec, call, &transfer, error);
     drop_block(&feed);
     return rc != 0 ? rc : xv_transfer_finish(&transfer, error);
+}
+
+void xv_vdi_stop_imports(struct xv_client *client, const char *vdi_ref, const struct xv_call *call)
+{
+    if (xv_task_abandon_all(client, WHAT, vdi_ref, call))
+        xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "transfers into the disk %s were ended",
+               vdi_ref);
+    xv_vdi_detach_stale(client, vdi_ref, call);
 }

@@ -125,11 +125,20 @@ int xv_hotadd_list(struct xv_client *client, const char *vm_ref, const struct xv
 struct xv_vdi_spec {
     const char *sr_ref, *name, *description, *tag;
     const char *type; /* "user" or "system" */
+    const char *id;   /* xv_created_look finds it by; NULL: a random one */
     uint64_t size;
 };
 int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
                   const struct xv_call *call, char **ret_ref, uint64_t *ret_size,
                   xvsa_error **error) XV_MUST_CHECK;
+
+/* Reference of what xv_vdi_create or xv_vm_create ("VDI", "VM") made with an id of the caller's, 32 hex digits; NOT_FOUND when
+ * there is none. */
+int xv_created_look(struct xv_client *client, const char *class_name, const char *id,
+                    const struct xv_call *call, char **ret_ref, xvsa_error **error) XV_MUST_CHECK;
+/* Ends transfers into a VDI that a process which is gone, or is not to go on, began, and what holds the VDI for
+ * them. */
+void xv_vdi_stop_imports(struct xv_client *client, const char *vdi_ref, const struct xv_call *call);
 
 /* Writes data into a new VDI through PUT /import_raw_vdi?chunked of a host that reaches its SR. data:
  * the ranges that will be written, known beforehand because the length of the request must be announced;
@@ -141,10 +150,13 @@ int xv_vdi_import(struct xv_client *client, const struct xv_host *host, const ch
                   const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
 /* VM.create from a saved record: sanitised as the real server needs, given name, tag and a block on
- * start; no disks or interfaces yet. */
+ * start; no disks or interfaces yet. id as for a VDI. */
 int xv_vm_create(struct xv_client *client, const struct xv_value *record, const char *name,
-                 const char *tag, const struct xv_call *call, char **ret_ref,
+                 const char *tag, const char *id, const struct xv_call *call, char **ret_ref,
                  xvsa_error **error) XV_MUST_CHECK;
+/* The block on start, in case that whoever created the VM did not come to it. */
+int xv_vm_block_start(struct xv_client *client, const char *vm_ref, const char *tag,
+                      const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 int xv_vbd_create(struct xv_client *client, const char *vm_ref, const char *vdi_ref,
                   const struct xv_value *saved, const struct xv_call *call,
                   xvsa_error **error) XV_MUST_CHECK;

@@ -54,6 +54,9 @@ int xv_task_wait(struct xv_client *client, const char *task, const char *what,
                  xvsa_error **error) XV_MUST_CHECK;
 /* Ends what the caller of a transfer does not want any more; never fails. */
 void xv_task_abandon(struct xv_client *client, const char *task);
+/* Cancels and abandons the tasks that were made with the label for a VDI; false when there is none. */
+bool xv_task_abandon_all(struct xv_client *client, const char *label, const char *vdi_ref,
+                         const struct xv_call *call);
 /* A task for a transfer of a VDI. */
 int xv_task_create(struct xv_client *client, const char *label, const char *vdi_ref,
                    const struct xv_call *call, char **ret, xvsa_error **error) XV_MUST_CHECK;

@@ -157,6 +157,22 @@ static int match(void *user, const char *ref, const struct xv_value *record, xvs
     return search->ref == NULL ? xv_fail_memory(error) : 0;
 }
 
+int xv_created_look(struct xv_client *client, const char *class_name, const char *id,
+                    const struct xv_call *call, char **ret_ref, xvsa_error **error)
+{
+    struct search search = {.key = XV_CREATED_KEY, .id = id};
+    int rc = xv_client_each_record(client, class_name, match, &search, call, error);
+    if (rc == 0 && search.ref == NULL)
+        return xv_fail(error, XVSA_ERR_NOT_FOUND, XV_COMPONENT, "no %s was created with id %s",
+                       class_name, id);
+    if (rc != 0) {
+        free(search.ref);
+        return rc;
+    }
+    *ret_ref = search.ref;
+    return 0;
+}
+
 /* What was to create it may still be running: it is looked for a few times. */
 int xv_created_find(struct xv_client *client, const char *class_name, const char *key,
                     const char *id, const struct xv_call *call, char **ret_ref, xvsa_error **error)

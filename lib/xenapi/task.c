@@ -193,7 +193,13 @@ void xv_task_abandon(struct xv_client *client, const char *task)
     try_task(client, "task.destroy", xv_params(task, NULL));
 }
 
-/* Abandons the tasks of a name for a disk; false when there is none. */
+static void stop_task(struct xv_client *client, const char *task)
+{
+    try_task(client, "task.cancel", xv_params(task, NULL));
+    xv_task_abandon(client, task);
+}
+
+/* Ends the tasks of a name for a disk; false when there is none. */
 static bool abandon_named(struct xv_client *client, const char *name, const char *vdi_ref,
                           const struct xv_call *call)
 {
@@ -208,13 +214,21 @@ static bool abandon_named(struct xv_client *client, const char *name, const char
         if (xv_ask_text(client, "task.get_name_description", xv_params(ref, NULL), call, &text,
                         NULL) == 0 &&
             strcmp(text, vdi_ref) == 0) {
-            xv_task_abandon(client, ref);
+            stop_task(client, ref);
             found = true;
         }
         free(text);
     }
     xv_value_free(refs);
     return found;
+}
+
+bool xv_task_abandon_all(struct xv_client *client, const char *label, const char *vdi_ref,
+                         const struct xv_call *call)
+{
+    char name[128];
+    snprintf(name, sizeof name, XV_TASK_PREFIX "%s", label);
+    return abandon_named(client, name, vdi_ref, call);
 }
 
 /* The pool may have made a task, or be about to, whose answer nobody waited for. */
@@ -242,12 +256,6 @@ int xv_task_create(struct xv_client *client, const char *label, const char *vdi_
     *ret = strdup(xv_value_string(value, ""));
     xv_value_free(value);
     return *ret == NULL ? xv_fail_memory(error) : 0;
-}
-
-static void stop_task(struct xv_client *client, const char *task)
-{
-    try_task(client, "task.cancel", xv_params(task, NULL));
-    xv_task_abandon(client, task);
 }
 
 static int run_once(struct xv_client *client, const char *method, const struct xv_value *params,

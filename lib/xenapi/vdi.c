@@ -205,7 +205,11 @@ int xv_vdi_create(struct xv_client *client, const struct xv_vdi_spec *spec,
     char *ref = NULL;
     uint64_t size = 0;
     xvsa_error *failure = NULL;
-    int rc = xv_created_id(id, error);
+    int rc = 0;
+    if (spec->id != NULL)
+        snprintf(id, sizeof id, "%s", spec->id);
+    else
+        rc = xv_created_id(id, error);
     if (rc != 0)
         return rc;
     rc = xv_run(client, "VDI.create", vdi_record(spec, id), call, &ref, &failure);

@@ -184,20 +184,25 @@ static struct xv_value *create_params(const struct xv_value *record, const char 
     return NULL;
 }
 
-static int block_start(struct xv_client *client, const char *vm, const char *tag,
-                       const struct xv_call *call, xvsa_error **error)
+int xv_vm_block_start(struct xv_client *client, const char *vm, const char *tag,
+                      const struct xv_call *call, xvsa_error **error)
 {
     int rc = xv_vm_block(client, vm, "start", tag, call, error);
     return rc != 0 ? rc : xv_vm_block(client, vm, "start_on", tag, call, error);
 }
 
 int xv_vm_create(struct xv_client *client, const struct xv_value *record, const char *name,
-                 const char *tag, const struct xv_call *call, char **ret_ref, xvsa_error **error)
+                 const char *tag, const char *id, const struct xv_call *call, char **ret_ref,
+                 xvsa_error **error)
 {
-    char id[XV_CREATED_ID];
+    char random[XV_CREATED_ID];
     char *ref = NULL;
     xvsa_error *failure = NULL;
-    int rc = xv_created_id(id, error);
+    int rc = 0;
+    if (id == NULL) {
+        rc = xv_created_id(random, error);
+        id = random;
+    }
     if (rc != 0)
         return rc;
     rc = xv_run(client, "VM.create", create_params(record, name, tag, id), call, &ref, &failure);
@@ -206,7 +211,7 @@ int xv_vm_create(struct xv_client *client, const struct xv_value *record, const 
         rc = xv_created_find(client, "VM", XV_CREATED_KEY, id, call, &ref, &failure);
     }
     if (rc == 0) {
-        rc = block_start(client, ref, tag, call, &failure);
+        rc = xv_vm_block_start(client, ref, tag, call, &failure);
         if (rc != 0) {
             struct xv_call grace = xv_call_within(NULL, XV_GRACE_MS);
             if (xv_vm_destroy(client, ref, &grace, NULL) != 0)

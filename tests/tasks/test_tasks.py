@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Backups and restores of one VM that several processes share, lose and go on with."""
 
+import fcntl
 import json
 import os
 import random
@@ -119,6 +120,12 @@ class Task:
         """Takes it away."""
         os.unlink(os.path.join(self.folder, name))
 
+    def freeze(self, process):
+        """Stops a process while it does not hold the board."""
+        with open(os.path.join(self.folder, "lock"), "a", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            process.signal(signal.SIGSTOP)
+
     def done(self):
         """How many units are done."""
         return sum(".d." in name for name in os.listdir(self.folder))
@@ -228,7 +235,7 @@ class Owners(TaskCase):
         task = self.task()
         first = task.own()
         task.await_done(2, first)
-        first.signal(signal.SIGSTOP)
+        task.freeze(first)
         entry = self.finish_alone(task, task.own("proxy-b"))
         first.signal(signal.SIGCONT)
         self.assertEqual(first.wait(), FENCED, first.log())
@@ -328,6 +335,98 @@ class Helpers(TaskCase):
         owner.kill()
         self.assert_done(self.finish(task, task.own()))
         self.assert_economic(1)
+
+
+class Restores(TaskCase):
+    """Restores that are lost and gone on with."""
+
+    segments = (24 + 6) // 2
+
+    def setUp(self):
+        super().setUp()
+        self.limit(0)
+        self.point = self.backup("web").point("web")
+        self.made = self.pool.called("task.create")
+
+    def restoring(self):
+        """A task that restores the point."""
+        return self.task(spec={"type": "restore", "points": [self.point], "vm_name": "back",
+                               "mac": "renew"})
+
+    def facts(self, task):
+        """What was noted, by disk."""
+        try:
+            with open(os.path.join(task.folder, "facts"), encoding="utf-8") as file:
+                return json.load(file)["disks"]
+        except FileNotFoundError:
+            return {}
+
+    def await_offset(self, task, process, offset):
+        """Waits until a disk is acknowledged so far."""
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while max([row["offset"] for row in self.facts(task).values()], default=0) < offset:
+            if time.monotonic() > deadline or process.process.poll() is not None:
+                raise AssertionError(process.log())
+            time.sleep(0.005)
+
+    def assert_restored_once(self, entry, losses):
+        """One VM whose disks are those of the original; segments were sent again only when they were lost."""
+        self.addCleanup(self.forget, entry["new_uuid"])
+        self.assertEqual(self.pool.vms("back"), [entry["new_uuid"]])
+        for original, copy in zip(self.pool.disks("web"), self.pool.disks(entry["new_uuid"])):
+            self.assert_same(self.pool.content(original), self.pool.content(copy), "web")
+        self.assert_clean(restored=[entry["new_uuid"]])
+        self.assertLessEqual(self.pool.called("task.create") - self.made,
+                             self.segments + 2 * losses, "seed %d" % SEED)
+
+    def test_alone(self):
+        task = self.restoring()
+        self.assert_restored_once(self.finish(task, task.own()), 0)
+
+    def test_killed_and_taken_over(self):
+        task = self.restoring()
+        for _ in range(3):
+            owner = task.own(proxy=self.random.choice(["proxy-a", "proxy-b"]))
+            time.sleep(self.random.uniform(0.1, 0.7))
+            owner.kill()
+        self.assert_restored_once(self.finish(task, task.own()), 3)
+
+    def test_killed_on_the_way(self):
+        task = self.restoring()
+        owner = task.own()
+        self.await_offset(task, owner, 8 * MIB)
+        owner.kill()
+        offset = self.facts(task)[self.pool.disks("web")[0]]["offset"]
+        entry = self.finish(task, task.own("proxy-b"))
+        self.assertLessEqual(entry["disks"][0]["bytes"]["written"], 24 * MIB - offset)
+        self.assert_restored_once(entry, 1)
+
+    def test_parked_and_continued(self):
+        task = self.restoring()
+        owner = task.own()
+        self.await_offset(task, owner, 4 * MIB)
+        owner.signal(signal.SIGUSR1)
+        self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
+        self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
+
+    def test_zombie_keeps_off(self):
+        task = self.restoring()
+        first = task.own()
+        self.await_offset(task, first, 4 * MIB)
+        task.freeze(first)
+        second = task.own("proxy-b")
+        self.assertEqual(second.wait(), OK, second.log())
+        first.signal(signal.SIGCONT)
+        self.assertNotEqual(first.wait(), OK, first.log())
+        self.assert_restored_once(second.report()["vms"][0], 1)
+
+    def test_cancelled(self):
+        task = self.restoring()
+        owner = task.own()
+        self.await_offset(task, owner, 4 * MIB)
+        owner.signal(signal.SIGTERM)
+        self.finish(task, owner, STOPPED)
+        self.assert_clean()
 
 
 if __name__ == "__main__":

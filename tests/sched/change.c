@@ -7,7 +7,8 @@
 #include "sim.h"
 
 /* Stops a transfer. kept: what it has moved is acknowledged; else only what was at the last checkpoint. */
-static void stop(struct sim *sim, struct sim_pool *pool, struct sim_place *place, bool kept)
+static void stop(struct sim *sim, struct sim_pool *pool, struct sim_proxy *proxy,
+                 struct sim_place *place, bool kept)
 {
     struct sim_disk *disk = &pool->tasks[place->vm].disks[place->disk];
     struct sim_unit *unit = &disk->units[place->unit];
@@ -20,8 +21,8 @@ static void stop(struct sim *sim, struct sim_pool *pool, struct sim_place *place
     }
     double again = unit->left - place->left;
     sim->resent += again;
-    if (place->rate > 0 && again / place->rate > sim->resent_most)
-        sim->resent_most = again / place->rate;
+    if (proxy->rate > 0 && again / proxy->rate > sim->resent_most)
+        sim->resent_most = again / proxy->rate;
 }
 
 static void free_unit(struct sim_pool *pool, const struct sim_place *place)
@@ -43,7 +44,7 @@ static void lose_proxy(struct sim *sim, struct sim_pool *pool, size_t index)
     proxy->died_at = sim->now;
     for (size_t i = 0; i < SIM_PLACES; i++) {
         if (proxy->places[i].busy)
-            stop(sim, pool, &proxy->places[i], false);
+            stop(sim, pool, proxy, &proxy->places[i], false);
     }
 }
 
@@ -56,11 +57,12 @@ static void lose_host(struct sim *sim, struct sim_pool *pool, size_t host)
         for (size_t j = 0; pool->proxies[i].alive && j < SIM_PLACES; j++) {
             struct sim_place *place = &pool->proxies[i].places[j];
             if (place->busy && place->host == host) {
-                stop(sim, pool, place, false);
+                stop(sim, pool, &pool->proxies[i], place, false);
                 free_unit(pool, place);
             }
         }
     }
+    pool->lost_host_at = sim->now;
     for (size_t sr = 0; sr < pool->site.sr_count; sr++)
         pool->attached[host * pool->site.sr_count + sr] = false;
 }
@@ -103,7 +105,7 @@ static void each_transfer(struct sim *sim, bool end)
             disk->left -= disk->units[place->unit].left - place->left;
             disk->units[place->unit].left = place->left;
             if (end) {
-                stop(sim, pool, place, true);
+                stop(sim, pool, &pool->proxies[j / SIM_PLACES], place, true);
                 free_unit(pool, place);
             }
         }
@@ -227,23 +229,23 @@ void sim_notice(struct sim *sim)
 {
     for (size_t i = 0; i < sim->pool_count; i++) {
         struct sim_pool *pool = &sim->pools[i];
-        bool changed = false;
-        bool anew = false;
         if (!anybody_lives(pool))
             give_up(sim, pool);
-        for (size_t j = 0; j < sim->fault_count; j++)
-            anew = anew || (sim->faults[j].kind == SIM_LOSE_HOST && sim->faults[j].pool == i &&
-                            sim->faults[j].applied);
+        if (sim_coordinator(sim, pool) == XV_SCHED_NONE)
+            continue;
+        bool anew = pool->lost_host_at > 0 && sim->now >= pool->lost_host_at + SIM_LEASE;
+        bool changed = anew;
         for (size_t j = 0; j < pool->site.proxy_count; j++) {
             const struct sim_proxy *proxy = &pool->proxies[j];
-            if (!proxy->alive && !proxy->noticed && sim->now >= proxy->died_at + SIM_LEASE &&
-                sim_coordinator(sim, pool) != XV_SCHED_NONE) {
-                notice(sim, pool, j, anew);
+            if (!proxy->alive && !proxy->noticed && sim->now >= proxy->died_at + SIM_LEASE) {
+                notice(sim, pool, j, pool->lost_host_at > 0);
                 changed = true;
             }
         }
-        if (changed && anew)
+        if (anew) {
+            pool->lost_host_at = 0;
             assign_anew(sim, pool);
+        }
         if (changed)
             take_over(sim, pool);
     }

@@ -261,6 +261,8 @@ static double next_of_pool(const struct sim *sim, const struct sim_pool *pool)
                 next = earlier(next, sim->now + place->left / place->rate);
         }
     }
+    if (pool->lost_host_at > 0 && pool->lost_host_at + SIM_LEASE > sim->now)
+        next = earlier(next, pool->lost_host_at + SIM_LEASE);
     return pool->coordinator_from > sim->now ? earlier(next, pool->coordinator_from) : next;
 }
 

@@ -98,6 +98,7 @@ struct sim_pool {
     size_t vm_count;
     struct xv_assignment *assignment;
     double coordinator_from; /* nobody coordinates before */
+    double lost_host_at;     /* and not yet acted upon; 0: none was */
 };
 
 enum sim_fault_kind { SIM_LOSE_PROXY, SIM_LOSE_HOST, SIM_SET_RATE, SIM_RETURN_PROXY };
@@ -125,7 +126,8 @@ struct sim {
 
     /* state and outcome */
     double now, open_time, makespan, open_makespan;
-    double resent, resent_most; /* bytes moved again; most of one transfer, in seconds of work */
+    double resent,
+        resent_most; /* bytes moved again; most of one transfer, in seconds of its proxy's link */
     size_t opened, done, failed, events, violations;
     char first_violation[256];
 };

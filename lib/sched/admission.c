@@ -5,7 +5,8 @@
 
 /* Of a thin volume's snapshot: its headers and its first block map. */
 #define THIN_SNAPSHOT_BYTES (UINT64_C(8) << 20)
-/* Thick volumes carry their block map beside the data: 4 bytes for each 2 MiB, in extents of 4 MiB. */
+/* Thick volumes carry their block map beside the data: 4 bytes for each 2 MiB, in extents of 4 MiB.
+ */
 #define THICK_EXTENT_BYTES (UINT64_C(4) << 20)
 
 static const struct xv_admission admitted = {XV_VERDICT_ADMIT, XV_WHY_NOTHING};

@@ -62,15 +62,16 @@ struct xv_usage {
     uint32_t sr_transfers;     /* of the SR, of all proxies */
 };
 
-/* May the proxy (capacity: its disks at once) begin to move one more disk or unit? transport: one bit.
- * Hot-add and HTTP use no NBD connection. */
+/* May the proxy (capacity: its disks at once) begin to move one more disk or unit? transport: one
+ * bit. Hot-add and HTTP use no NBD connection. */
 struct xv_admission xv_admit_transfer(const struct xv_limits *limits, const struct xv_usage *usage,
                                       uint32_t capacity, uint32_t transport);
-/* NBD connections that the next disk of the host gets: disk_connections, or what is left; 0: none. */
+/* NBD connections that the next disk of the host gets: disk_connections, or what is left; 0: none.
+ */
 uint32_t xv_admit_connections(const struct xv_limits *limits, uint32_t in_use);
-/* A proxy's part of a host's connections when it cannot know what the others use now: the budget divided
- * by the proxies on that host (rank: this one's place among them), the remainder to the first; 0 for those
- * too many. */
+/* A proxy's part of a host's connections when it cannot know what the others use now: the budget
+ * divided by the proxies on that host (rank: this one's place among them), the remainder to the
+ * first; 0 for those too many. */
 uint32_t xv_admit_host_share(const struct xv_limits *limits, uint32_t proxies, uint32_t rank);
 
 /* An SR whose driver makes thick volumes keeps a snapshot's whole size. */
@@ -91,8 +92,9 @@ struct xv_snapshot_sr {
 /* Space that snapshots of the disks take at once: thick: the whole size of each; thin: metadata. */
 uint64_t xv_snapshot_bytes(const struct xv_snapshot_sr *sr, const struct xv_snapshot_disk *disks,
                            size_t count);
-/* May the disks of one VM on one SR be snapshotted? Too deep a chain waits when coalescing may shorten
- * it (coalescing), else is refused; too little space waits while others have reserved some. */
+/* May the disks of one VM on one SR be snapshotted? Too deep a chain waits when coalescing may
+ * shorten it (coalescing), else is refused; too little space waits while others have reserved some.
+ */
 struct xv_admission xv_admit_snapshot(const struct xv_limits *limits,
                                       const struct xv_snapshot_sr *sr,
                                       const struct xv_snapshot_disk *disks, size_t count,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What it costs to give a disk to a proxy: when the proxy, the host that serves the disk and the SR would
- * be done, each with all that was given to it. docs/scheduling.md has the formula.
+ * What it costs to give a disk to a proxy: when the proxy, the host that serves the disk and the SR
+ * would be done, each with all that was given to it. docs/scheduling.md has the formula.
  */
 #include <stdlib.h>
 #include <string.h>

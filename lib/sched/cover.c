@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Branch and bound: of the need with the fewest choices left, each choice is tried; what was tried is closed
- * to its later siblings, so that no set is seen twice. The bound is the sum of the demands of needs that
- * share no host.
+ * Branch and bound: of the need with the fewest choices left, each choice is tried; what was tried
+ * is closed to its later siblings, so that no set is seen twice. The bound is the sum of the
+ * demands of needs that share no host.
  */
 #include "sched/cover.h"
 

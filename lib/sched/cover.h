@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * The fewest additions to hosts that satisfy a set of needs: minimum set cover with demands. Internal to
- * lib/sched.
+ * The fewest additions to hosts that satisfy a set of needs: minimum set cover with demands.
+ * Internal to lib/sched.
  */
 #ifndef XV_SCHED_COVER_H
 #define XV_SCHED_COVER_H
@@ -10,7 +10,8 @@
 
 #include <stddef.h>
 
-/* After so many steps the search takes the best it has, and says that it is not known to be the fewest. */
+/* After so many steps the search takes the best it has, and says that it is not known to be the
+ * fewest. */
 #define XV_COVER_STEPS 200000u
 
 struct xv_cover_need {

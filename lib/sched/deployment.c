@@ -17,8 +17,8 @@ static bool has(const struct xv_sched_site *site, size_t host, size_t sr)
     return host < site->host_count && site->attached[host * site->sr_count + sr];
 }
 
-/* A proxy that reaches the SR over the network survives its own host only where it is, and the loss of the SR's
- * hosts as long as one is left. */
+/* A proxy that reaches the SR over the network survives its own host only where it is, and the loss
+ * of the SR's hosts as long as one is left. */
 static void look_at_sr(const struct work *work, size_t sr)
 {
     const struct xv_sched_site *site = work->site;
@@ -59,7 +59,8 @@ static bool lost_with_proxy(const struct sr_reach *sr, size_t proxy)
     return sr->proxies == 1 && sr->only == proxy;
 }
 
-/* The SR itself goes with its only host; else it is out of reach when all that reach it were there. */
+/* The SR itself goes with its only host; else it is out of reach when all that reach it were there.
+ */
 static bool lost_with_host(const struct sr_reach *sr, size_t host)
 {
     if (sr->proxies == 0)
@@ -188,8 +189,8 @@ static size_t reach_total(const struct work *work)
     return total;
 }
 
-/* Each SR is the only choice of at most one proxy and two hosts: so long the lists are at most, once by VM and
- * once by loss. */
+/* Each SR is the only choice of at most one proxy and two hosts: so long the lists are at most,
+ * once by VM and once by loss. */
 static size_t number_total(const struct work *work)
 {
     return 6 * disk_total(work) + work->vm_count;

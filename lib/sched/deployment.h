@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What a deployment of proxies reaches, what one loss would cost, and which further proxies would cure it. One
- * pool at a time. Pure.
+ * What a deployment of proxies reaches, what one loss would cost, and which further proxies would
+ * cure it. One pool at a time. Pure.
  */
 #ifndef XV_SCHED_DEPLOYMENT_H
 #define XV_SCHED_DEPLOYMENT_H
@@ -29,8 +29,8 @@ struct xv_reach_vm {
     size_t fatal_proxy_count;
     const size_t *fatal_hosts; /* whose loss alone would; ascending */
     size_t fatal_host_count;
-    bool
-        host_inherent; /* some SR of it is attached to one host only: no proxy cures that host's loss */
+    bool host_inherent; /* some SR of it is attached to one host only: no proxy cures that host's
+                           loss */
 };
 
 /* What one loss would cost. */

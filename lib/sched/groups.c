@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Proxies that differ in load only form a group, a heap by work: of each group only the top matters, and
- * an SR has as many groups as hosts, more or less, however many proxies there are.
+ * Proxies that differ in load only form a group, a heap by work: of each group only the top
+ * matters, and an SR has as many groups as hosts, more or less, however many proxies there are.
  */
 #include <stdlib.h>
 #include <string.h>

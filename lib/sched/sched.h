@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Who may move what, and in which order: the site that all of lib/sched decides about. Pure functions
- * over indices: no I/O, no clock, no memory kept between calls; the same input gives the same answer, in
- * whatever order it lists things, when proxies, hosts and VMs have keys. See docs/scheduling.md.
+ * Who may move what, and in which order: the site that all of lib/sched decides about. Pure
+ * functions over indices: no I/O, no clock, no memory kept between calls; the same input gives the
+ * same answer, in whatever order it lists things, when proxies, hosts and VMs have keys. See
+ * docs/scheduling.md.
  */
 #ifndef XV_SCHED_SCHED_H
 #define XV_SCHED_SCHED_H
@@ -16,7 +17,8 @@
 /* Stands for "no host", "no proxy" and "no disk". */
 #define XV_SCHED_NONE SIZE_MAX
 
-/* Disks that a host serves at once unless site.host_limits says otherwise: 10 connections, 2 a disk. */
+/* Disks that a host serves at once unless site.host_limits says otherwise: 10 connections, 2 a
+ * disk. */
 #define XV_SCHED_HOST_DISKS 5u
 
 /* How a proxy reads or writes a disk; masks. */
@@ -82,7 +84,8 @@ struct xv_sched_vm {
     size_t owner;    /* answer: proxy that coordinates the VM's task; XV_SCHED_NONE: not assigned */
 };
 
-/* How near the proxy is to a disk on the SR of a VM that runs on vm_host (XV_SCHED_NONE: halted). */
+/* How near the proxy is to a disk on the SR of a VM that runs on vm_host (XV_SCHED_NONE: halted).
+ */
 enum xv_tier xv_sched_tier(const struct xv_sched_site *site, size_t proxy, size_t sr,
                            size_t vm_host);
 /* Mask of the transports that the proxy may use for the SR: what tier, policy and proxy allow. */
@@ -97,13 +100,13 @@ bool xv_sched_eligible(const struct xv_sched_site *site, size_t proxy, size_t sr
  * without disks. 0: the VM cannot be moved whole. */
 size_t xv_sched_eligible_count(const struct xv_sched_site *site, const struct xv_sched_vm *vm);
 
-/* Order of work: never protected, failed last time, fewest eligible proxies, fewest transfers that its
- * SRs allow, largest, key. order receives count indices of vms. */
+/* Order of work: never protected, failed last time, fewest eligible proxies, fewest transfers that
+ * its SRs allow, largest, key. order receives count indices of vms. */
 int xv_sched_order(const struct xv_sched_site *site, const struct xv_sched_vm *vms, size_t count,
                    size_t *order, xvsa_error **error) XV_MUST_CHECK;
 
-/* Hosts where one more proxy would reach every disk of the VM that no proxy reaches; helps[host_count].
- * Returns how many there are. */
+/* Hosts where one more proxy would reach every disk of the VM that no proxy reaches;
+ * helps[host_count]. Returns how many there are. */
 size_t xv_sched_helping_hosts(const struct xv_sched_site *site, const struct xv_sched_vm *vm,
                               bool *helps);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What an assignment keeps: the load of proxies, hosts and SRs, and for each SR the proxies that reach it,
- * so that a disk is given away without looking at all proxies. Internal to lib/sched.
+ * What an assignment keeps: the load of proxies, hosts and SRs, and for each SR the proxies that
+ * reach it, so that a disk is given away without looking at all proxies. Internal to lib/sched.
  */
 #ifndef XV_SCHED_STATE_H
 #define XV_SCHED_STATE_H
@@ -45,7 +45,8 @@ struct vm_slot {
     bool done;
 };
 
-/* A list of numbers for each of count subjects: those of i are items[first[i]] to items[first[i + 1] - 1]. */
+/* A list of numbers for each of count subjects: those of i are items[first[i]] to items[first[i +
+ * 1] - 1]. */
 struct lists {
     size_t *first;
     size_t *items;
@@ -100,8 +101,8 @@ void xv_owner_give(struct xv_assignment *a, size_t vm, size_t proxy);
 void xv_owner_take(struct xv_assignment *a, size_t vm);
 
 /* assignment.c */
-/* Gives the open disks of the VMs to proxies, those with the fewest choices first, then their tasks; VMs that cannot
- * be moved whole are skipped. */
+/* Gives the open disks of the VMs to proxies, those with the fewest choices first, then their
+ * tasks; VMs that cannot be moved whole are skipped. */
 int xv_assignment_fill(struct xv_assignment *a, const size_t *vms, size_t count,
                        xvsa_error **error) XV_MUST_CHECK;
 /* Gives the VM an owner when it has none and all its open disks are given away. */

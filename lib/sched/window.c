@@ -90,7 +90,8 @@ uint64_t xv_curve_bytes(const struct xv_curve *curve, uint32_t minute, uint32_t 
     return sum;
 }
 
-/* What those who demand more than their even share get at most: rises until no demand lies below. */
+/* What those who demand more than their even share get at most: rises until no demand lies below.
+ */
 static uint64_t water_level(uint64_t rate, const uint64_t *demands, size_t count)
 {
     uint64_t level = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Operation windows and rates by time of the week. Minutes of the week are local time as the caller knows
- * it, 0 is Monday 00:00. Pure.
+ * Operation windows and rates by time of the week. Minutes of the week are local time as the caller
+ * knows it, 0 is Monday 00:00. Pure.
  */
 #ifndef XV_SCHED_WINDOW_H
 #define XV_SCHED_WINDOW_H
@@ -15,7 +15,8 @@
 #define XV_MINUTES_NEVER  UINT32_MAX
 #define XV_RATE_UNLIMITED UINT64_MAX
 
-/* Open from begin up to, not including, end; end <= begin: over the end of the week, equal: always. */
+/* Open from begin up to, not including, end; end <= begin: over the end of the week, equal: always.
+ */
 struct xv_window {
     uint32_t begin, end;
 };
@@ -54,9 +55,10 @@ struct xv_curve_state xv_curve_at(const struct xv_curve *curve, uint32_t minute)
 /* Bytes that the curve lets through in the minutes from minute on; saturates. */
 uint64_t xv_curve_bytes(const struct xv_curve *curve, uint32_t minute, uint32_t minutes);
 
-/* Shares a rate among members, max-min fair: nobody gets more than demands[i] (XV_RATE_UNLIMITED: whatever
- * there is), what one does not need goes to the others, and the shares sum to rate at most. With rate
- * XV_RATE_UNLIMITED each gets what it demands. Bytes lost to rounding go to the first. */
+/* Shares a rate among members, max-min fair: nobody gets more than demands[i] (XV_RATE_UNLIMITED:
+ * whatever there is), what one does not need goes to the others, and the shares sum to rate at
+ * most. With rate XV_RATE_UNLIMITED each gets what it demands. Bytes lost to rounding go to the
+ * first. */
 void xv_rate_share(uint64_t rate, const uint64_t *demands, size_t count, uint64_t *shares);
 
 #endif

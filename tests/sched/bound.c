@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * Lower bound of the makespan: the smallest T for which the work fits as a fluid through everything that
- * limits it: SRs, who reaches them, links of proxies (while they live, at the rate they have then), of hosts,
- * and the target's, open time alone counted. A maximum flow tells whether it fits.
+ * Lower bound of the makespan: the smallest T for which the work fits as a fluid through everything
+ * that limits it: SRs, who reaches them, links of proxies (while they live, at the rate they have
+ * then), of hosts, and the target's, open time alone counted. A maximum flow tells whether it fits.
  */
 #include <float.h>
 #include <stdlib.h>

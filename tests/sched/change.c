@@ -6,7 +6,8 @@
 
 #include "sim.h"
 
-/* Stops a transfer. kept: what it has moved is acknowledged; else only what was at the last checkpoint. */
+/* Stops a transfer. kept: what it has moved is acknowledged; else only what was at the last
+ * checkpoint. */
 static void stop(struct sim *sim, struct sim_pool *pool, struct sim_proxy *proxy,
                  struct sim_place *place, bool kept)
 {
@@ -135,8 +136,8 @@ void sim_change(struct sim *sim)
     }
 }
 
-/* What the coordinator does when the assignment has changed: tasks of the lost go to others, VMs that are
- * out of reach fail. */
+/* What the coordinator does when the assignment has changed: tasks of the lost go to others, VMs
+ * that are out of reach fail. */
 static void take_over(struct sim *sim, struct sim_pool *pool)
 {
     for (size_t i = 0; i < pool->vm_count; i++) {
@@ -179,8 +180,8 @@ static void assign_anew(struct sim *sim, struct sim_pool *pool)
     }
 }
 
-/* The lease of a lost proxy has run out: its claims are void, and the assignment changes once there is somebody to
- * change it. */
+/* The lease of a lost proxy has run out: its claims are void, and the assignment changes once there
+ * is somebody to change it. */
 static void notice(struct sim *sim, struct sim_pool *pool, size_t index, bool anew)
 {
     struct sim_proxy *proxy = &pool->proxies[index];

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * How fast each transfer goes: the links of proxies, hosts and SRs are shared max-min fairly, and the
- * target's by lib/sched's shares among the proxies. And the check that nobody has more than there is.
+ * How fast each transfer goes: the links of proxies, hosts and SRs are shared max-min fairly, and
+ * the target's by lib/sched's shares among the proxies. And the check that nobody has more than
+ * there is.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * How long planning takes: 100 000 disks of 50 000 VMs over 1 000 proxies, in 50 pools and in a single one.
+ * How long planning takes: 100 000 disks of 50 000 VMs over 1 000 proxies, in 50 pools and in a
+ * single one.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -6,7 +6,8 @@
 
 #include "sim.h"
 
-/* Fills sim from a scenario file (docs/scheduling.md); ends the program with a message when it is not one. */
+/* Fills sim from a scenario file (docs/scheduling.md); ends the program with a message when it is
+ * not one. */
 void scenario_read(const char *path, struct sim *sim);
 /* The outcome of a run. */
 json_t *scenario_outcome(const struct sim *sim, const char *name);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * A discrete-event simulation of a site that is scheduled by lib/sched. Time is simulated, in seconds; data flow
- * like fluids through the links of proxies, hosts, SRs and the target, shared max-min fairly.
+ * A discrete-event simulation of a site that is scheduled by lib/sched. Time is simulated, in
+ * seconds; data flow like fluids through the links of proxies, hosts, SRs and the target, shared
+ * max-min fairly.
  */
 #ifndef XV_TESTS_SCHED_SIM_H
 #define XV_TESTS_SCHED_SIM_H

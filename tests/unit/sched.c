@@ -120,7 +120,8 @@ START_TEST(what_is_given_is_counted)
 }
 END_TEST
 
-/* With equal proxies that reach everything the loads differ by little more than the largest disk. */
+/* With equal proxies that reach everything the loads differ by little more than the largest disk.
+ */
 START_TEST(equal_proxies_are_balanced)
 {
     static struct world world;

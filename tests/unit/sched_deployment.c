@@ -52,8 +52,8 @@ static const struct xv_deployment *analyse(struct pool *pool)
     return pool->found;
 }
 
-/* Pool B of the second deployment: hosts 5 to 7 as 0 to 2, two proxies each on 5 and 6 that share an SR, host 7
- * with a local SR and one proxy. */
+/* Pool B of the second deployment: hosts 5 to 7 as 0 to 2, two proxies each on 5 and 6 that share
+ * an SR, host 7 with a local SR and one proxy. */
 START_TEST(the_second_deployment)
 {
     static struct pool pool;

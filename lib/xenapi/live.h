@@ -19,8 +19,8 @@ void xv_live_stop(struct xv_live *live);
 void xv_live_free(struct xv_live *live);
 
 /* The inventory as it was at most max_age_ms ago; 0: as it is when the call begins or later. That costs one
- * short call to the pool as a rule, and a full reading the first time, after a new login, after a loss of
- * connection, once an hour, and always with servers that have no event.from. The caller drops the
+ * short call to the pool as a rule, and a full reading the first time, after a new login, when the events
+ * fail, once an hour, and always with servers that have no event.from. The caller drops the
  * reference in *ret with xv_inventory_free. */
 int xv_live_inventory(struct xv_live *live, int64_t max_age_ms, const struct xv_call *call,
                       struct xv_inventory **ret, xvsa_error **error) XV_MUST_CHECK;

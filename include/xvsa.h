@@ -286,8 +286,10 @@ XVSA_API const char *xvsa_pool_name(const xvsa_pool *pool);
  *  NULL over plain HTTP. Belongs to the handle. [any] Since 0.1. */
 XVSA_API const char *xvsa_pool_fingerprint(const xvsa_pool *pool);
 
-/** Reads the live inventory: hosts, storage repositories with the hosts that reach them, networks,
- *  VMs with their disks and interfaces, as the JSON document "inventory". call may be NULL.
+/** What the pool holds when the call begins, or later: hosts, storage repositories with the hosts that
+ *  reach them, networks, VMs with their disks and interfaces, proxies with what they reach, as the JSON
+ *  document "inventory". Read whole the first time; after that the pool's events are fetched, as of which the
+ *  answer is current. call may be NULL.
  *  Errors: STATE, NETWORK, TIMEOUT, CANCELLED, PROTOCOL, XENAPI, LIMIT. Blocks. [any] Since 0.1. */
 XVSA_API int32_t xvsa_pool_inventory(xvsa_pool *pool, const xvsa_call *call, char **ret_json,
                                      xvsa_error **error);

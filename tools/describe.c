@@ -170,6 +170,10 @@ void print_inventory(json_t *inventory)
     print_networks(inventory);
     say("\n");
     print_vms(inventory);
+    size_t index;
+    json_t *proxy;
+    json_array_foreach(json_object_get(inventory, "proxies"), index, proxy)
+        print_reach(proxy, index == 0);
 }
 
 void print_reach(const json_t *reach, bool first)

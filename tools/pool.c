@@ -20,23 +20,6 @@ static int show_inventory(struct session *session)
     return EXIT_OK;
 }
 
-/* What each proxy reaches; the document "inventory" does not know proxies. */
-static int show_proxies(struct session *session)
-{
-    for (size_t i = 0; i < session->proxy_count; i++) {
-        char *document = NULL;
-        xvsa_error *error = NULL;
-        if (xvsa_proxy_reach(session->proxies[i], &session->call, &document, &error) != XVSA_OK)
-            return fail(error, "cannot tell what a proxy reaches");
-        json_t *reach = parse_document(document, "reach");
-        if (reach == NULL)
-            return EXIT_FAILED;
-        print_reach(reach, i == 0);
-        json_decref(reach);
-    }
-    return EXIT_OK;
-}
-
 int command_pool_show(const struct arguments *arguments)
 {
     struct session session;
@@ -45,8 +28,6 @@ int command_pool_show(const struct arguments *arguments)
         code = session_open_pool(&session);
     if (code == EXIT_OK)
         code = show_inventory(&session);
-    if (code == EXIT_OK && !arguments->json)
-        code = show_proxies(&session);
     session_close(&session);
     return code;
 }

@@ -141,15 +141,13 @@ static int read_inventory(xvsa_pool *pool, const xvsa_call *call, struct xv_inve
 XVSA_API int32_t xvsa_pool_inventory(xvsa_pool *pool, const xvsa_call *call, char **ret_json,
                                      xvsa_error **error)
 {
-    struct xv_inventory *inventory = NULL;
-    int rc = require(ret_json, "ret_json", error);
+    struct xv_call within;
+    int rc = require(pool, "pool", error);
     if (rc == 0)
-        rc = read_inventory(pool, call, &inventory, error);
-    if (rc != 0)
-        return rc;
-    rc = xv_inventory_to_json(inventory, ret_json, error);
-    xv_inventory_free(inventory);
-    return rc;
+        rc = require(ret_json, "ret_json", error);
+    if (rc == 0)
+        rc = xv_call_resolve(call, &within, error);
+    return rc != 0 ? rc : xv_pool_describe(pool_of(pool), &within, ret_json, error);
 }
 
 static int read_selection(const char *text, struct xv_selection **ret, xvsa_error **error)

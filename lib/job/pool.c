@@ -149,3 +149,39 @@ int xv_pool_proxies(struct xv_pool *pool, struct xv_proxy ***ret, size_t *ret_co
     *ret_count = count;
     return 0;
 }
+
+static json_t *proxies_json(const struct xv_inventory *inventory, struct xv_proxy *const *proxies,
+                            size_t count)
+{
+    json_t *array = json_array();
+    for (size_t i = 0; i < count; i++) {
+        if (json_array_append_new(array, xv_proxy_reach_to_json(proxies[i], i == 0, inventory)) !=
+            0) {
+            json_decref(array);
+            return NULL;
+        }
+    }
+    return array;
+}
+
+int xv_pool_describe(struct xv_pool *pool, const struct xv_call *call, char **ret,
+                     xvsa_error **error)
+{
+    struct xv_inventory *inventory = NULL;
+    struct xv_proxy **proxies = NULL;
+    size_t count = 0;
+    int rc = xv_pool_inventory(pool, call, &inventory, error);
+    if (rc == 0)
+        rc = xv_pool_proxies(pool, &proxies, &count, error);
+    json_t *document = rc != 0 ? NULL : xv_inventory_to_json(inventory);
+    if (rc == 0 &&
+        json_object_set_new(document, "proxies", proxies_json(inventory, proxies, count)) != 0)
+        rc = xv_fail_memory(error);
+    if (rc == 0)
+        rc = xv_json_print(document, ret, error);
+    else
+        json_decref(document);
+    xv_proxies_free(proxies, count);
+    xv_inventory_free(inventory);
+    return rc;
+}

@@ -41,6 +41,9 @@ struct xv_live *xv_pool_live(const struct xv_pool *pool);
 /* What the pool holds now: as of the call's beginning or later. Dropped with xv_inventory_free. */
 int xv_pool_inventory(struct xv_pool *pool, const struct xv_call *call, struct xv_inventory **ret,
                       xvsa_error **error) XV_MUST_CHECK;
+/* JSON document "inventory", its proxies included; the caller frees it. */
+int xv_pool_describe(struct xv_pool *pool, const struct xv_call *call, char **ret,
+                     xvsa_error **error) XV_MUST_CHECK;
 struct xv_engine *xv_pool_engine(const struct xv_pool *pool);
 
 /* name NULL: that of the VM. EXISTS when name or VM is taken, NOT_FOUND for an unknown VM. The caller

@@ -7,6 +7,8 @@
 #ifndef XV_XENAPI_INVENTORY_H
 #define XV_XENAPI_INVENTORY_H
 
+#include <jansson.h>
+
 #include "xenapi/client.h"
 
 struct xv_host {
@@ -131,8 +133,7 @@ const struct xv_vdi *xv_inventory_vdi(const struct xv_inventory *inventory, cons
 /* True when the SR has an attached PBD on the host and the host is live. */
 bool xv_inventory_reaches(const struct xv_inventory *inventory, const struct xv_host *host,
                           const struct xv_sr *sr);
-/* JSON document "inventory"; the caller frees it. */
-int xv_inventory_to_json(const struct xv_inventory *inventory, char **ret,
-                         xvsa_error **error) XV_MUST_CHECK;
+/* JSON document "inventory" but for its proxies; NULL without memory. */
+json_t *xv_inventory_to_json(const struct xv_inventory *inventory);
 
 #endif

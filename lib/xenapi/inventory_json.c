@@ -2,12 +2,9 @@
  *
  * The JSON document "inventory" (docs/documents.md).
  */
-#include <jansson.h>
 #include <string.h>
 
 #include "xenapi/inventory.h"
-
-#define COMPONENT "xenapi"
 
 /* Text from a pool is valid UTF-8, for it came out of an XML parser. NULL becomes null. */
 static json_t *text(const char *value)
@@ -131,7 +128,7 @@ static json_t *pool_json(const struct xv_inventory *all)
 }
 
 /* Arrays append even after a failure; a missing element shows as a failed pack. */
-static json_t *document(const struct xv_inventory *all)
+json_t *xv_inventory_to_json(const struct xv_inventory *all)
 {
     json_t *hosts = json_array();
     json_t *srs = json_array();
@@ -163,15 +160,4 @@ static json_t *document(const struct xv_inventory *all)
         return whole;
     json_decref(whole);
     return NULL;
-}
-
-int xv_inventory_to_json(const struct xv_inventory *inventory, char **ret, xvsa_error **error)
-{
-    json_t *json = document(inventory);
-    char *result = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
-    json_decref(json);
-    if (result == NULL)
-        return xv_fail_memory(error);
-    *ret = result;
-    return 0;
 }

@@ -44,6 +44,12 @@ class Reach(PoolCase):
         reach = [{sr["name"] for sr in proxy["srs"]} for proxy in plan["proxies"]]
         self.assertEqual(reach, [{SHARED_SR, "Room A", LOCAL_A}, {SHARED_SR, "Room B"}])
 
+    def test_inventory_tells_proxies(self):
+        proxies = self.run_tool("pool", "show").document["proxies"]
+        self.assertEqual([proxy["proxy"] for proxy in proxies], ["proxy-a", "proxy-b"])
+        self.assertEqual([proxy["host"]["name"] for proxy in proxies], ["host-a", "host-b"])
+        self.assertEqual({sr["name"] for sr in proxies[1]["srs"]}, {SHARED_SR, "Room B"})
+
     def test_least_loaded_first(self):
         report = self.backup("spread")
         workers = [entry["proxy"] for entry in report.vm("spread")["disks"]]

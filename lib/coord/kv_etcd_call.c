@@ -296,6 +296,8 @@ static enum verdict try_once(struct xv_kv_etcd *self, const struct xv_url *endpo
             rc = xv_etcd_read_all(exchange, &answer, error);
     }
     int status = rc == 0 ? xv_http_status(exchange) : 0;
+    if (exchange != NULL && xv_http_repeated(exchange))
+        reply->uncertain = true;
     xv_http_end(exchange);
     xv_free_secret(token);
     if (rc == 0 && status == 200)

@@ -88,7 +88,7 @@ static struct xv_slot *new_slot(void)
 }
 
 /* Prefers a slot that has a connection to the peer. */
-static struct xv_slot *take_slot(struct xv_http *http, const struct xv_url *peer)
+static struct xv_slot *take_slot(struct xv_http *http, const struct xv_url *peer, bool *ret_kept)
 {
     pthread_mutex_lock(&http->lock);
     struct xv_slot **link = &http->idle;
@@ -100,6 +100,7 @@ static struct xv_slot *take_slot(struct xv_http *http, const struct xv_url *peer
         http->idle_count--;
     }
     pthread_mutex_unlock(&http->lock);
+    *ret_kept = slot != NULL;
     return slot != NULL ? slot : new_slot();
 }
 
@@ -279,7 +280,7 @@ int xv_http_begin(struct xv_http *http, const struct xv_http_request *request,
         return xv_fail_memory(error);
     exchange->http = http;
     exchange->trust = http->trust;
-    exchange->slot = take_slot(http, request->host);
+    exchange->slot = take_slot(http, request->host, &exchange->kept);
     if (exchange->slot == NULL) {
         free(exchange);
         return xv_fail_memory(error);
@@ -308,6 +309,13 @@ int xv_http_begin(struct xv_http *http, const struct xv_http_request *request,
 int xv_http_status(const struct xv_exchange *exchange)
 {
     return exchange->status;
+}
+
+bool xv_http_repeated(const struct xv_exchange *exchange)
+{
+    long connects = 0;
+    curl_easy_getinfo(exchange->slot->easy, CURLINFO_NUM_CONNECTS, &connects);
+    return exchange->kept && connects > 0;
 }
 
 const char *xv_http_location(const struct xv_exchange *exchange)

@@ -59,6 +59,9 @@ int xv_http_begin(struct xv_http *http, const struct xv_http_request *request,
                   xvsa_error **error) XV_MUST_CHECK;
 
 int xv_http_status(const struct xv_exchange *exchange);
+/* Whether the request may have been sent twice: libcurl does so by itself when a kept connection turns
+ * out to be closed. */
+bool xv_http_repeated(const struct xv_exchange *exchange);
 /* Location header or "". */
 const char *xv_http_location(const struct xv_exchange *exchange);
 /* SHA-256 of the peer's certificate, "" over plain HTTP. */

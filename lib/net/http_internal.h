@@ -39,6 +39,7 @@ struct xv_exchange {
     struct xv_buffer pending; /* body bytes that were not read yet, from offset on */
     size_t offset;
     int status;
+    bool kept; /* the slot may have had a connection */
     bool head_complete;
     bool done;
     CURLcode result;

@@ -134,6 +134,35 @@ static int do_work(struct drive *drive, const json_t *command, json_t *answer, x
     return rc;
 }
 
+/* Claims a key that others claim and give back, too. Each claim leaves a trace of its own. */
+static int do_claim(struct drive *drive, const json_t *command, json_t *answer, xvsa_error **error)
+{
+    const char *name = drive_text(command, "name");
+    json_int_t count = json_integer_value(json_object_get(command, "count"));
+    json_t *outcomes = json_object();
+    int rc = 0;
+    for (json_int_t i = 0; rc == 0 && i < count; i++) {
+        char trace[64];
+        bool succeeded = false;
+        bool given = false;
+        snprintf(trace, sizeof trace, "d/%s/%05d", name, (int)i);
+        struct xv_kv_compare free_compare = {"claim", XV_KV_CREATE_REVISION, 0, NULL};
+        struct xv_kv_op ops[] = {{XV_KV_PUT, "claim", trace, 0}, {XV_KV_PUT, trace, "1", 0}};
+        struct xv_kv_compare ours = {"claim", XV_KV_VALUE, 0, trace};
+        struct xv_kv_op give = {.verb = XV_KV_DELETE, .key = "claim"};
+        drive->call = xv_call_within(NULL, 30000);
+        rc = xv_kv_txn(drive->kv, &free_compare, 1, ops, 2, &drive->call, &succeeded, NULL, error);
+        if (rc == 0)
+            drive_set(outcomes, trace, json_boolean(succeeded));
+        if (rc == 0 && succeeded)
+            rc = xv_kv_txn(drive->kv, &ours, 1, &give, 1, &drive->call, &given, NULL, error);
+        if (rc == 0 && given != succeeded)
+            rc = xv_fail(error, XVSA_ERR_STATE, "drive", "the claim %s was taken away", trace);
+    }
+    drive_set(answer, "outcomes", outcomes);
+    return rc;
+}
+
 static int do_watch(struct drive *drive, const json_t *command, json_t *answer, xvsa_error **error)
 {
     (void)answer;
@@ -180,9 +209,9 @@ static drive_fn find(const char *name)
         const char *name;
         drive_fn fn;
     } commands[] = {
-        {"open", do_open}, {"range", do_range}, {"put", do_put},
-        {"fill", do_fill}, {"work", do_work},   {"watch", do_watch},
-        {"wait", do_wait}, {"lease", do_lease}, {"renew", do_renew},
+        {"open", do_open},   {"range", do_range}, {"put", do_put},   {"fill", do_fill},
+        {"work", do_work},   {"watch", do_watch}, {"wait", do_wait}, {"lease", do_lease},
+        {"renew", do_renew}, {"claim", do_claim},
     };
     for (size_t i = 0; name != NULL && i < sizeof commands / sizeof commands[0]; i++) {
         if (strcmp(commands[i].name, name) == 0)

@@ -165,6 +165,7 @@ class Relay:
         self.lose, self.delay, self.seconds = lose, delay, seconds
         self.chance = random.Random(port)
         self.lost = self.delayed = 0
+        self.hold = 0  # so many of the next requests are late for certain
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -188,7 +189,8 @@ class Relay:
                     request = client.recv(1 << 20)
                     if not request:
                         return
-                    if self.chance.random() < self.delay:
+                    if self.hold > 0 or self.chance.random() < self.delay:
+                        self.hold = max(0, self.hold - 1)
                         self.delayed += 1
                         client.close()
                         time.sleep(self.seconds)

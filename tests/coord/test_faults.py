@@ -43,11 +43,43 @@ class Disturbed(StoreCase):
     def test_requests_arrive_late(self):
         cluster = Cluster(self, 1)
         relay = Relay(self, cluster.servers[0].port, delay=0.1, seconds=1.0)
-        drive = self.drive(f"etcd:{relay.url},{cluster.servers[0].url}")
+        drive = self.drive("etcd:" + relay.url)
         self.assert_once(cluster, "w", drive.ask(do="work", name="w", count=200, each_ms=30000))
         self.assertGreater(relay.delayed, 3)
         time.sleep(1.5)  # the last of them
         self.assert_once(cluster, "w", {"rc": "OK", "done": 200, "unknown": [], "refused": []})
+
+    def test_late_claims(self):
+        cluster = Cluster(self, 1)
+        relay = Relay(self, cluster.servers[0].port, delay=0.1, seconds=0.3)
+        direct = cluster.servers[0].url
+        drives = [self.drive("etcd:" + url) for url in (relay.url, relay.url, direct)]
+        for i, drive in enumerate(drives):
+            drive.send(do="claim", name=f"p{i}", count=400 if i == 2 else 150)
+        answers = [drive.read() for drive in drives]
+        time.sleep(1)  # the last of the late ones
+        self.assertGreater(relay.delayed, 3)
+        outcomes = {}
+        for answer in answers:
+            self.assertEqual(answer["rc"], "OK", answer["error"])
+            outcomes.update(answer["outcomes"])
+        self.assertEqual(set(cluster.keys("d/")), {key for key, done in outcomes.items() if done})
+        self.assertIn(False, outcomes.values(), "nobody was in the way of another")
+        self.assertEqual(cluster.keys("claim"), {})
+
+    def test_refused_is_final(self):
+        cluster = Cluster(self, 1)
+        relay = Relay(self, cluster.servers[0].port, seconds=2.0)
+        drive, other = self.drive("etcd:" + relay.url), self.drive(cluster.address())
+        other.good(do="put", key="claim", value="held")
+        relay.hold = 1
+        outcome = drive.good(do="claim", name="p", count=1)["outcomes"]
+        self.assertEqual(outcome, {"d/p/00000": False})
+        self.assertEqual(relay.delayed, 1)
+        # The copy that was held back arrives when its condition holds: too late all the same.
+        cluster.servers[0].call("/v3/kv/deleterange", {"key": b64(PREFIX + "claim")})
+        time.sleep(3)
+        self.assertEqual((cluster.keys("d/"), cluster.keys("claim")), ({}, {}))
 
     def test_no_majority(self):
         cluster = Cluster(self, 3)

@@ -2,12 +2,15 @@
 #include "unit.h"
 
 #include <sqlite3.h>
+#include <fcntl.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/buffer.h"
 #include "coord/coord.h"
+#include "stores.h"
 
 static char folder[64];
 static char path[128];
@@ -216,9 +219,175 @@ START_TEST(a_newer_file_is_refused)
 }
 END_TEST
 
+static void run_sql(const char *sql)
+{
+    sqlite3 *db = NULL;
+    ck_assert_int_eq(sqlite3_open(path, &db), SQLITE_OK);
+    char *message = NULL;
+    int rc = sqlite3_exec(db, sql, NULL, NULL, &message);
+    ck_assert_msg(rc == SQLITE_OK, "%s", message);
+    sqlite3_close(db);
+}
+
+/* The layout before: a table for each kind of record. */
+static void make_older_file(void)
+{
+    run_sql("CREATE TABLE jobs (id TEXT PRIMARY KEY, type TEXT NOT NULL, name TEXT NOT NULL,"
+            " state TEXT NOT NULL, owner TEXT NOT NULL, pool_uuid TEXT NOT NULL,"
+            " repo_id TEXT NOT NULL, spec TEXT NOT NULL, report TEXT, started_ms INTEGER NOT NULL,"
+            " ended_ms INTEGER NOT NULL DEFAULT 0) STRICT;"
+            "CREATE TABLE intents (id INTEGER PRIMARY KEY AUTOINCREMENT, job_id TEXT NOT NULL,"
+            " owner TEXT NOT NULL, pool_uuid TEXT NOT NULL, kind TEXT NOT NULL, tag TEXT NOT NULL,"
+            " vm_uuid TEXT NOT NULL, abandoned INTEGER NOT NULL DEFAULT 0) STRICT;"
+            "CREATE TABLE outcomes (pool_uuid TEXT NOT NULL, vm_uuid TEXT NOT NULL,"
+            " succeeded INTEGER NOT NULL, ended_ms INTEGER NOT NULL,"
+            " PRIMARY KEY (pool_uuid, vm_uuid)) STRICT, WITHOUT ROWID;"
+            "INSERT INTO jobs VALUES ('j1', 'backup', 'a \"b\"', 'succeeded', 'f0', 'pool',"
+            " 'repo', '{\"s\":1}', '{\"r\":1}', 1000, 1500), ('j2', 'backup', 'n', 'running',"
+            " 'f0', 'pool', 'repo', '{}', NULL, 2000, 0);"
+            "INSERT INTO intents VALUES (7, 'j2', 'f0', 'pool', 'snapshot', 'xvsa:j2', 'vm', 0);"
+            "INSERT INTO outcomes VALUES ('pool', 'vm', 0, 1500);"
+            "PRAGMA user_version = 1");
+}
+
+static int see_older_job(void *user, const struct xv_coord_job *job, xvsa_error **error)
+{
+    (void)error;
+    unsigned *count = user;
+    if (++*count == 1) {
+        ck_assert_str_eq(job->id, "j2");
+        ck_assert_str_eq(job->state, "interrupted");
+        ck_assert_ptr_null(job->report);
+        return 0;
+    }
+    ck_assert_str_eq(job->id, "j1");
+    ck_assert_str_eq(job->name, "a \"b\"");
+    ck_assert_str_eq(job->state, "succeeded");
+    ck_assert_str_eq(job->spec, "{\"s\":1}");
+    ck_assert_str_eq(job->report, "{\"r\":1}");
+    ck_assert_int_eq(job->ended_ms, 1500);
+    return 0;
+}
+
+START_TEST(an_older_file_is_brought_up)
+{
+    xvsa_error *error = NULL;
+    struct xv_coord *coord = NULL;
+    struct seen seen = {0};
+    unsigned count = 0;
+    bool failed = false;
+    make_older_file();
+    for (int round = 0; round < 2; round++) {
+        ck_ok(xv_coord_open(path, &coord, &error), error);
+        count = 0;
+        seen.count = 0;
+        ck_ok(xv_coord_jobs(coord, 10, see_older_job, &count, &error), error);
+        ck_assert_uint_eq(count, 2);
+        ck_ok(xv_coord_intents_dead(coord, "pool", see_intent, &seen, &error), error);
+        ck_assert_uint_eq(seen.count, 1);
+        ck_assert_int_eq(seen.id, 7);
+        ck_assert_str_eq(seen.tag, "xvsa:j2");
+        ck_ok(xv_coord_outcome_get(coord, "pool", "vm", &failed, &error), error);
+        ck_assert(failed);
+        if (round == 1)
+            ck_ok(xv_coord_intent_clear(coord, 7, &error), error);
+        xv_coord_close(coord);
+    }
+}
+END_TEST
+
+START_TEST(an_older_file_in_use_is_left_alone)
+{
+    xvsa_error *error = NULL;
+    struct xv_coord *coord = NULL;
+    char name[200];
+    make_older_file();
+    snprintf(name, sizeof name, "mkdir '%s.owners'", path);
+    ck_assert_int_eq(system(name), 0);
+    snprintf(name, sizeof name, "%s.owners/f0123456789abcdef", path);
+    int fd = open(name, O_RDWR | O_CREAT, 0600);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+    ck_fails(xv_coord_open(path, &coord, &error), XVSA_ERR_BUSY, error);
+    close(fd);
+    ck_ok(xv_coord_open(path, &coord, &error), error);
+    xv_coord_close(coord);
+}
+END_TEST
+
+START_TEST(a_file_of_another_program_is_refused)
+{
+    xvsa_error *error = NULL;
+    struct xv_coord *coord = NULL;
+    run_sql("CREATE TABLE theirs (a)");
+    ck_fails(xv_coord_open(path, &coord, &error), XVSA_ERR_FORMAT, error);
+}
+END_TEST
+
+static int see_large(void *user, const struct xv_coord_job *job, xvsa_error **error)
+{
+    (void)error;
+    const char *const *texts = user;
+    ck_assert_str_eq(job->spec, texts[0]);
+    ck_assert_str_eq(job->report, texts[1]);
+    return 0;
+}
+
+static char *make_large(size_t length, char letter)
+{
+    char *text = malloc(length + 1);
+    ck_assert_ptr_nonnull(text);
+    for (size_t i = 0; i < length; i++)
+        text[i] = i % 1000 == 0 ? '.' : letter;
+    text[length] = '\0';
+    return text;
+}
+
+/* The same over each kind of store, which knows nothing of it. */
+START_TEST(every_store_serves)
+{
+    xvsa_error *error = NULL;
+    struct stores stores;
+    struct xv_kv *kv = NULL;
+    struct xv_coord *one = NULL;
+    struct xv_coord *two = NULL;
+    int64_t id = 0;
+    stores_start(&stores);
+    if (!stores_open(&stores, (enum store_kind)_i, &kv)) {
+        stores_stop(&stores);
+        return;
+    }
+    ck_ok(xv_coord_open_kv(kv, &one, &error), error);
+    ck_ok(xv_coord_open_kv(kv, &two, &error), error);
+    char *texts[2] = {make_large(1 << 19, 's'), make_large(3000000, 'r')};
+    struct xv_coord_job job = some_job;
+    job.spec = texts[0];
+    ck_ok(xv_coord_job_add(one, &job, &error), error);
+    ck_fails(xv_coord_job_add(two, &job, &error), XVSA_ERR_EXISTS, error);
+    ck_ok(xv_coord_intent_add(one, &some_intent, &id, &error), error);
+    ck_ok(xv_coord_job_end(one, "j1", "succeeded", texts[1], 5, &error), error);
+    ck_fails(xv_coord_job_end(one, "j9", "succeeded", "{}", 5, &error), XVSA_ERR_NOT_FOUND, error);
+    ck_ok(xv_coord_jobs(two, 10, see_large, texts, &error), error);
+    struct seen seen = {0};
+    ck_ok(xv_coord_intents_dead(two, "pool", see_intent, &seen, &error), error);
+    ck_assert_uint_eq(seen.count, 0);
+    xv_coord_close(one);
+    ck_ok(xv_coord_intents_dead(two, "pool", see_intent, &seen, &error), error);
+    ck_assert_uint_eq(seen.count, 1);
+    ck_assert_int_eq(seen.id, id);
+    xv_coord_close(two);
+    xv_kv_close(kv);
+    free(texts[0]);
+    free(texts[1]);
+    stores_stop(&stores);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("coord");
+    tcase_set_timeout(tests, 60);
+    tcase_add_unchecked_fixture(tests, stores_start_etcd, stores_stop_etcd);
     tcase_add_checked_fixture(tests, make_folder, remove_folder);
     tcase_add_test(tests, work_of_the_dead_is_found);
     tcase_add_test(tests, work_of_the_living_is_left_alone);
@@ -226,6 +395,10 @@ static void fill(Suite *suite)
     tcase_add_test(tests, files_of_dead_owners_go);
     tcase_add_test(tests, outcomes_are_kept);
     tcase_add_test(tests, a_newer_file_is_refused);
+    tcase_add_test(tests, an_older_file_is_brought_up);
+    tcase_add_test(tests, an_older_file_in_use_is_left_alone);
+    tcase_add_test(tests, a_file_of_another_program_is_refused);
+    tcase_add_loop_test(tests, every_store_serves, 0, STORE_KINDS);
     suite_add_tcase(suite, tests);
 }
 

@@ -58,6 +58,7 @@ void xv_agent_guard_epoch(struct xv_agent *agent, struct xv_txn *txn)
 static void destroy(struct xv_agent *agent)
 {
     xv_mirror_free(agent->mirror);
+    json_decref(agent->helped);
     xv_lead_free(agent->lead);
     for (size_t i = 0; i < agent->repo_count; i++) {
         xv_assistant_free(agent->repos[i].assistant);
@@ -238,6 +239,7 @@ static void look_at_work(struct xv_agent *agent)
         xv_view_free(&view);
     } else {
         xv_own_look(agent, NULL);
+        xv_help_look(agent, NULL);
     }
     xv_agent_note_store(agent, rc, &error, "cannot look at the site");
 }
@@ -334,6 +336,7 @@ static int make_agent(struct xv_site *site, const struct xv_agent_options *optio
     agent->address = copy(options->address, &ok);
     agent->max_disks = options->max_disks == 0 ? XV_PROXY_DISKS : options->max_disks;
     agent->ttl_ms = options->ttl_ms;
+    agent->helped = json_object();
     int rc = ok ? copy_repos(agent, options, error) : xv_fail_memory(error);
     if (rc == 0)
         rc = xvsa_cancel_new(&agent->cancel, error);

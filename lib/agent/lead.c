@@ -1,11 +1,212 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "agent/state.h"
+#include "agent/lead.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define PLAN_TRIES_MAX  10
+#define PLAN_RETRY_MS   1000
+#define PLAN_RETRY_MOST 30000
+#define SWEEP_AFTER_TTL 4
+
+void xv_lead_begin(struct xv_look *look, struct xv_txn *txn)
+{
+    char key[XV_COORDINATOR_KEY_MAX];
+    xv_txn_init(txn);
+    const struct xv_kv_compare guard = xv_member_guard(look->agent->member, look->lead->term, key);
+    xv_txn_expect_as(txn, &guard);
+    xv_agent_guard_epoch(look->agent, txn);
+}
+
+int xv_lead_commit(struct xv_look *look, struct xv_txn *txn, bool *ret_done, int64_t *ret_revision,
+                   xvsa_error **error)
+{
+    bool done = false;
+    struct xv_call call = xv_agent_call(look->agent);
+    int rc = xv_txn_run(txn, look->agent->kv, &call, &done, ret_revision, error);
+    if (ret_done != NULL)
+        *ret_done = done;
+    if (rc == 0 && !done)
+        xv_log(look->agent->env, XVSA_LOG_DEBUG, "agent",
+               "%s: a decision of term %lld did not hold: the site changed in between",
+               look->agent->name, (long long)look->lead->term);
+    return rc;
+}
+
+void xv_lead_free(struct xv_lead *lead)
+{
+    if (lead == NULL)
+        return;
+    json_decref(lead->planning);
+    json_decref(lead->unreached);
+    free(lead);
+}
+
+static int take_office(struct xv_agent *agent, int64_t term, xvsa_error **error)
+{
+    if (agent->lead != NULL && agent->lead->term == term)
+        return 0;
+    xv_lead_free(agent->lead);
+    agent->lead = calloc(1, sizeof *agent->lead);
+    if (agent->lead == NULL)
+        return xv_fail_memory(error);
+    agent->lead->term = term;
+    agent->lead->since_ms = xv_clock_ms();
+    agent->lead->planning = json_object();
+    agent->lead->unreached = json_object();
+    atomic_store(&agent->term, term);
+    atomic_fetch_add(&agent->figures.terms, 1);
+    xv_log(agent->env, XVSA_LOG_INFO, "agent", "%s: coordinates pool %s in term %lld", agent->name,
+           agent->pool_uuid, (long long)term);
+    return 0;
+}
+
+static void leave_office(struct xv_agent *agent)
+{
+    if (agent->lead == NULL)
+        return;
+    xv_log(agent->env, XVSA_LOG_INFO, "agent", "%s: does not coordinate pool %s any more",
+           agent->name, agent->pool_uuid);
+    xv_lead_free(agent->lead);
+    agent->lead = NULL;
+    atomic_store(&agent->term, 0);
+}
+
+/* ---- planning, again after failures that may pass ---- */
+
+static bool may_plan(struct xv_look *look, const struct xv_view_job *job)
+{
+    const json_t *before = json_object_get(look->lead->planning, job->job.id);
+    return job->job.control == XV_CONTROL_RUN && xv_view_hold(job)[0] == '\0' &&
+           xv_member_number(before, "next_ms") <= xv_clock_ms();
+}
+
+/* The part of a job whose plan cannot be made ends. */
+static int give_up(struct xv_look *look, struct xv_view_job *job, json_t *problem,
+                   xvsa_error **error)
+{
+    struct xv_txn txn;
+    json_t *part = json_pack("{s:s, s:{s:s, s:s}, s:o, s:I}", "state", "ended", "pool", "uuid",
+                             look->agent->pool_uuid, "name", look->agent->pool_name, "error",
+                             problem, "ended_ms", (json_int_t)xv_wall_ms());
+    xv_lead_begin(look, &txn);
+    xv_txn_put(&txn, 0, part, "jp/%s/%s", job->job.id, look->agent->pool_uuid);
+    json_decref(part);
+    return xv_lead_commit(look, &txn, NULL, NULL, error);
+}
+
+static int note_failed_plan(struct xv_look *look, struct xv_view_job *job, int rc,
+                            xvsa_error *problem, xvsa_error **error)
+{
+    json_t *planning = look->lead->planning;
+    int64_t tries = xv_member_number(json_object_get(planning, job->job.id), "tries") + 1;
+    int64_t wait = PLAN_RETRY_MS << (tries > 6 ? 6 : tries);
+    bool again = xvsa_error_is_retryable(problem) && tries < PLAN_TRIES_MAX;
+    xv_log(look->agent->env, XVSA_LOG_WARNING, "agent", "%s: job %s cannot be planned%s: %s",
+           look->agent->name, job->job.id, again ? ", it is tried again" : "",
+           xvsa_error_message(problem));
+    if (rc == XVSA_ERR_CANCELLED)
+        return 0;
+    json_object_set_new(
+        planning, job->job.id,
+        json_pack("{s:I, s:I}", "tries", (json_int_t)tries, "next_ms",
+                  (json_int_t)(xv_clock_ms() + (wait > PLAN_RETRY_MOST ? PLAN_RETRY_MOST : wait))));
+    return again ? 0 : give_up(look, job, xv_json_error(problem), error);
+}
+
+static int look_at_plan(struct xv_look *look, struct xv_view_job *job, xvsa_error **error)
+{
+    if (job->job.control >= XV_CONTROL_CANCEL) {
+        xvsa_error *problem = NULL;
+        xv_fail(&problem, XVSA_ERR_CANCELLED, "agent", "cancelled before it was planned");
+        int rc = give_up(look, job, xv_json_error(problem), error);
+        xvsa_error_unref(problem);
+        return rc;
+    }
+    if (!may_plan(look, job))
+        return 0;
+    xvsa_error *problem = NULL;
+    int rc = xv_lead_plan(look, job, &problem);
+    if (rc != 0)
+        rc = note_failed_plan(look, job, rc, problem, error);
+    else
+        json_object_del(look->lead->planning, job->job.id);
+    xvsa_error_unref(problem);
+    return rc;
+}
+
+/* ---- a look ---- */
+
+static int look_at_job(struct xv_look *look, struct xv_view_job *job, xvsa_error **error)
+{
+    switch (job->part == NULL ? XV_PART_NONE : job->part->state) {
+    case XV_PART_NONE:
+    case XV_PART_PLANNING:
+        return look_at_plan(look, job, error);
+    case XV_PART_WORKING:
+        return xv_lead_tasks(look, job, error);
+    case XV_PART_CLEANING:
+        return xv_lead_clean(look, job, error);
+    case XV_PART_ENDED:
+        return xv_lead_end_job(look, job, error);
+    }
+    return 0;
+}
+
+/* A store that was made anew hears first from those who remember what was in it. */
+static bool may_sweep(const struct xv_look *look)
+{
+    int64_t ttl = look->agent->ttl_ms == 0 ? 15000 : look->agent->ttl_ms;
+    return !look->lead->swept && xv_clock_ms() - look->lead->since_ms > SWEEP_AFTER_TTL * ttl;
+}
+
+static void sweep(struct xv_look *look)
+{
+    xvsa_error *error = NULL;
+    look->lead->swept = true;
+    if (xv_lead_sweep(look, NULL, &error) != 0)
+        xv_log(look->agent->env, XVSA_LOG_WARNING, "agent",
+               "%s: leftovers of jobs that are over stay until the next term: %s",
+               look->agent->name, xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
+static int look_around(struct xv_look *look, xvsa_error **error)
+{
+    int rc = xv_reach_sync(look->agent, look->view, error);
+    if (rc == 0)
+        rc = xv_lead_assign(look, error);
+    for (size_t i = 0; rc == 0 && i < look->view->job_count; i++) {
+        if (!xv_agent_is_joined(look->agent) || atomic_load(&look->agent->draining))
+            return 0;
+        rc = look_at_job(look, &look->view->jobs[i], error);
+    }
+    if (rc == 0 && may_sweep(look))
+        sweep(look);
+    return rc;
+}
 
 void xv_lead_look(struct xv_agent *agent)
 {
-    (void)agent;
-}
-void xv_lead_free(struct xv_lead *lead)
-{
-    (void)lead;
+    struct xv_view view;
+    struct xv_call call = xv_agent_call(agent);
+    int64_t term = 0;
+    xvsa_error *error = NULL;
+    int rc = xv_member_elect(agent->member, &call, &term, &error);
+    if (rc == 0 && term == 0)
+        leave_office(agent);
+    if (rc == 0 && term != 0)
+        rc = take_office(agent, term, &error);
+    if (rc == 0 && term != 0)
+        rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &call, &view, &error);
+    if (rc == 0 && term != 0) {
+        struct xv_look look = {
+            .agent = agent, .lead = agent->lead, .view = &view, .call = {.cancel = agent->cancel}};
+        rc = look_around(&look, &error);
+        xv_view_free(&view);
+    }
+    if (rc != 0 && rc != XVSA_ERR_CANCELLED)
+        xv_log(agent->env, XVSA_LOG_WARNING, "agent", "%s: as coordinator: %s", agent->name,
+               xvsa_error_message(error));
+    xvsa_error_unref(error);
 }

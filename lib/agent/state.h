@@ -71,6 +71,7 @@ struct xv_agent {
 
     pthread_mutex_t assist_lock;
     struct xv_mirror *mirror; /* of the thread that works; NULL: not yet */
+    json_t *helped;           /* works helped with, by id; likewise */
     struct xv_lead *lead;     /* of the thread that leads; NULL: not its turn */
 };
 
@@ -92,7 +93,7 @@ void xv_agent_guard_epoch(struct xv_agent *agent, struct xv_txn *txn);
 void xv_lead_look(struct xv_agent *agent);
 void xv_lead_free(struct xv_lead *lead);
 
-/* own.c: tasks of this member. */
+/* view NULL: the store does not answer. own.c: tasks of this member. */
 void xv_own_look(struct xv_agent *agent, const struct xv_view *view);
 /* help.c: units of others' tasks. */
 void xv_help_look(struct xv_agent *agent, const struct xv_view *view);

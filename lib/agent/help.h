@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later
+ *
+ * Units of others' tasks that this member moves with its free places.
+ */
+#ifndef XV_AGENT_HELP_H
+#define XV_AGENT_HELP_H
+
+#include "agent/board.h"
+#include "agent/reach.h"
+#include "sched/pull.h"
+
+struct xv_help_unit {
+    struct xv_help_unit *next; /* agent's lock */
+    struct xv_agent *agent;
+    char job_id[XV_SITE_ID_LENGTH + 1];
+    char place[XV_KEY_MAX];
+    char *session_key, *spec;
+    json_t *board;
+    struct xv_board_disk disk; /* text in board */
+    struct xv_agent_named_repo *repo;
+    struct xv_claims claims;
+    uint32_t unit;
+    xvsa_cancel *cancel;
+    bool ended; /* agent's lock */
+};
+
+/* A board that could be helped with. */
+struct xv_offer {
+    const struct xv_view_job *job;
+    struct xv_agent_named_repo *repo;
+    json_t *json;
+    struct xv_board_disk disk;
+    char place[XV_KEY_MAX];
+    char subject[XV_SUBJECT_MAX + 1];
+    int64_t mod;
+};
+
+/* What there is to choose from; boards and offers in parallel. */
+struct xv_offers {
+    struct xv_reach reach;
+    struct xv_offer *offers;
+    struct xv_board *boards;
+    size_t count;
+    uint32_t *host_connections, *sr_transfers, *proxy_disks;
+};
+
+/* offers.c */
+int xv_offers_read(struct xv_agent *agent, const struct xv_view *view, struct xv_offers *ret,
+                   xvsa_error **error) XV_MUST_CHECK;
+void xv_offers_free(struct xv_offers *offers);
+
+/* help_unit.c: claims a unit of an offer and moves it in a thread. *ret_begun: one was free. */
+int xv_help_begin(struct xv_agent *agent, const struct xv_offer *offer, bool *ret_begun,
+                  xvsa_error **error) XV_MUST_CHECK;
+void xv_help_unit_free(struct xv_help_unit *unit);
+
+#endif

@@ -816,9 +816,13 @@ typedef struct xvsa_agent_options {
     const xvsa_agent_repository *repositories; /**< what it can work with */
     uint32_t repository_count;                 /**< number of repositories, at least 1 */
     uint32_t max_disks;                        /**< disks moved at once; 0: 4 */
-    int64_t lease_ttl_ms; /**< it counts as dead when it could not renew its lease for so long;
+    int64_t lease_ttl_ms;  /**< it counts as dead when it could not renew its lease for so long;
                                0: 15000, at least 2000; the same for all members of a site */
-    const char *address;  /**< told to whoever asks for the members; NULL: none */
+    const char *address;   /**< told to whoever asks for the members; NULL: none */
+    int64_t checkpoint_ms; /**< between checkpoints of what is moved: at most that much is moved
+                                twice after a loss; 0: 5000, at least 100 */
+    uint64_t unit_bytes; /**< about the size of what members move of a disk in one piece; 0: chosen
+                              by the disk's size */
 } xvsa_agent_options;
 #define XVSA_AGENT_OPTIONS_INIT XVSA_SIZED_INIT(xvsa_agent_options)
 

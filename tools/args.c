@@ -78,6 +78,13 @@ const struct option_spec selection_options[] = {
     {NULL, NULL, NULL, OPTION_FLAG, 0, 0},
 };
 
+const struct option_spec site_options[] = {
+    {"store", "URL", "coordination store: sqlite:/path, or etcd:https://host:2379,...", OPTION_TEXT,
+     0, AT(store)},
+    {"site", "NAME", "name of the site in the store", OPTION_TEXT, 0, AT(site)},
+    {NULL, NULL, NULL, OPTION_FLAG, 0, 0},
+};
+
 static void *place_of(struct arguments *arguments, const struct option_spec *spec)
 {
     return (char *)arguments + spec->offset;

@@ -26,6 +26,7 @@
 #define PROGRAM "xvsa"
 
 struct config;
+struct config_repository;
 
 /* A list of texts given by a repeated option. The texts belong to the command line. */
 struct texts {
@@ -55,6 +56,9 @@ struct arguments {
     const char *vm, *output, *html;
     int64_t offset, length, limit; /* length -1: up to the end */
     bool force, yes, quick, deployment, any_host;
+    const char *site, *store, *member, *listen, *document;
+    int64_t priority, time_limit;
+    bool now, wait;
     const char **operands;
     size_t operand_count;
 };
@@ -87,6 +91,7 @@ extern const struct option_spec general_options[];
 extern const struct option_spec pool_options[];
 extern const struct option_spec repo_options[];
 extern const struct option_spec selection_options[];
+extern const struct option_spec site_options[];
 int arguments_parse(const struct command *command, int argc, char **argv,
                     struct arguments *arguments);
 void arguments_clear(struct arguments *arguments);
@@ -154,6 +159,8 @@ int stop_await_input(int descriptor);
 int stop_level(void);
 /* While a job runs the first signal leaves the token alone. */
 void stop_guard_job(bool running);
+/* While a member of a site serves, the second one fires the token. */
+void stop_guard_service(bool running);
 void stop_clear(void);
 
 /* session.c: what a command works with. */
@@ -168,8 +175,10 @@ struct session {
     size_t proxy_count;
     xvsa_target *target;
     xvsa_repo *repo;
+    xvsa_site *site;
     xvsa_call call;  /* for every blocking call */
     bool only_reads; /* set by commands that never write to the repository */
+    bool joins_site; /* set by the command whose proxies are the members of a site */
 };
 int session_open(struct session *session, const struct arguments *arguments);
 bool session_keeps_state(const struct session *session);
@@ -178,6 +187,9 @@ int session_open_pool(struct session *session);
 int session_open_pools(struct session *session);
 int session_open_repo(struct session *session);
 int session_init_repo(struct session *session);
+int session_open_named_repo(struct session *session, const struct config_repository *repo);
+/* site.c */
+int session_open_site(struct session *session);
 void session_close(struct session *session);
 
 /* document.c: documents "job" from the command line and the configuration. */
@@ -214,6 +226,21 @@ void print_report(const json_t *report);
 /* One line about an event, which the caller frees; NULL for one that is not worth a line. */
 char *event_line(const json_t *event);
 
+/* serve_http.c: health and metrics of a member. */
+struct serve_http;
+int serve_http_start(const char *listen, xvsa_agent *agent, struct serve_http **ret);
+void serve_http_stop(struct serve_http *http);
+/* The address it listens at, with the port that it got. */
+const char *serve_http_address(const struct serve_http *http);
+
+/* notify.c: tells the service manager, when there is one, how a service is. */
+void notify(const char *state);
+
+/* site_view.c: documents of a site for people. */
+void print_site(const json_t *site);
+void print_site_jobs(const json_t *jobs);
+void print_site_job(const json_t *job);
+
 /* The commands. */
 int command_pool_show(const struct arguments *arguments);
 int command_plan_backup(const struct arguments *arguments);
@@ -230,5 +257,16 @@ int command_restore(const struct arguments *arguments);
 int command_disk_read(const struct arguments *arguments);
 int command_jobs(const struct arguments *arguments);
 int command_config_check(const struct arguments *arguments);
+int command_serve(const struct arguments *arguments);
+int command_site_show(const struct arguments *arguments);
+int command_job_submit(const struct arguments *arguments);
+int command_job_list(const struct arguments *arguments);
+int command_job_show(const struct arguments *arguments);
+int command_job_watch(const struct arguments *arguments);
+int command_job_wait(const struct arguments *arguments);
+int command_job_suspend(const struct arguments *arguments);
+int command_job_resume(const struct arguments *arguments);
+int command_job_cancel(const struct arguments *arguments);
+int command_job_retry(const struct arguments *arguments);
 
 #endif

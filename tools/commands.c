@@ -106,6 +106,33 @@ static const struct option_spec jobs_options[] = {
     LAST,
 };
 
+static const struct option_spec serve_options[] = {
+    {"member", "NAME", "name of this member; default: that of the configuration", OPTION_TEXT, 0,
+     AT(member)},
+    {"listen", "ADDRESS:PORT", "where health and metrics are served (127.0.0.1:9190)", OPTION_TEXT,
+     0, AT(listen)},
+    {"pool", "NAME", "pool of the configuration that it serves", OPTION_TEXTS, 'p', AT(pool)},
+    LAST,
+};
+
+static const struct option_spec submit_options[] = {
+    {"document", "FILE", "document \"job\" to submit; - reads the standard input", OPTION_TEXT, 0,
+     AT(document)},
+    {"pool", "NAME", "pool, by uuid or name; may be repeated", OPTION_TEXTS, 'p', AT(pool)},
+    {"repo", "NAME", "repository, as members call it", OPTION_TEXT, 'r', AT(repo)},
+    {"priority", "NUMBER", "jobs of a higher one go first, -1000 to 1000 (0)", OPTION_NUMBER, 0,
+     AT(priority)},
+    {"time-limit", "SECONDS", "stop what is not done then (no limit)", OPTION_NUMBER, 0,
+     AT(time_limit)},
+    {"wait", NULL, "wait for its end, and exit as the job ended", OPTION_FLAG, 'w', AT(wait)},
+    LAST,
+};
+
+static const struct option_spec cancel_options[] = {
+    {"now", NULL, "do not finish the VMs under way", OPTION_FLAG, 0, AT(now)},
+    LAST,
+};
+
 static const struct option_spec *const general_group[] = {general_options, NULL};
 static const struct option_spec *const pool_group[] = {pool_options, general_options, NULL};
 static const struct option_spec *const backup_group[] = {
@@ -127,6 +154,16 @@ static const struct option_spec *const read_group[] = {read_options, repo_option
                                                        NULL};
 static const struct option_spec *const jobs_group[] = {jobs_options, general_options, NULL};
 
+static const struct option_spec *const serve_group[] = {serve_options, site_options,
+                                                        general_options, NULL};
+static const struct option_spec *const site_group[] = {site_options, general_options, NULL};
+static const struct option_spec *const submit_group[] = {
+    selection_options, backup_options, submit_options, site_options, general_options, NULL};
+static const struct option_spec *const site_jobs_group[] = {jobs_options, site_options,
+                                                            general_options, NULL};
+static const struct option_spec *const cancel_group[] = {cancel_options, site_options,
+                                                         general_options, NULL};
+
 #define SELECTION_TEXT                                                                             \
     "VMs are chosen by name or uuid, or by --all, --tag and --pattern; what several ways choose\n" \
     "is taken together. --exclude-disk takes [VM:]DISK, where DISK is a VDI's uuid or name, or "   \
@@ -134,6 +171,8 @@ static const struct option_spec *const jobs_group[] = {jobs_options, general_opt
     "position such as 0 or xvda."
 #define POINT_TEXT                                                                                 \
     "POINT is a restore point's id, a beginning of it of 6 digits or more, or latest:VM."
+
+#define JOB_TEXT "JOB is the id of a job of the site, or a beginning of it of 4 digits or more."
 
 const struct command commands[] = {
     {"pool show", "", "Show a pool: hosts, storage, networks, VMs and what proxies reach", NULL,
@@ -165,6 +204,29 @@ const struct command commands[] = {
     {"repo verify", "[POINT]", "Read what is stored, all of it or a restore point, and check it",
      POINT_TEXT, verify_group, 0, 1, command_repo_verify},
     {"jobs", "", "List the jobs that the state file knows", NULL, jobs_group, 0, 0, command_jobs},
+    {"serve", "", "Work on a site's jobs as one of its members",
+     "Runs on a proxy VM until SIGTERM, at which it drains: it finishes what is under way within\n"
+     "\"drain_ms\", and leaves the rest at a checkpoint to the others. A second signal does so at\n"
+     "once.",
+     serve_group, 0, 0, command_serve},
+    {"site show", "", "Show a site's members, pools and coordinators", NULL, site_group, 0, 0,
+     command_site_show},
+    {"job submit", "[VM...]", "Give a job to a site", SELECTION_TEXT, submit_group, 0, SIZE_MAX,
+     command_job_submit},
+    {"job list", "", "List a site's jobs", NULL, site_jobs_group, 0, 0, command_job_list},
+    {"job show", "JOB", "Show a job of a site", JOB_TEXT, site_group, 1, 1, command_job_show},
+    {"job watch", "JOB", "Follow a job of a site to its end", JOB_TEXT, site_group, 1, 1,
+     command_job_watch},
+    {"job wait", "JOB", "Wait for a job of a site, and exit as it ended", JOB_TEXT, site_group, 1,
+     1, command_job_wait},
+    {"job suspend", "JOB", "Stop a job at a checkpoint", JOB_TEXT, site_group, 1, 1,
+     command_job_suspend},
+    {"job resume", "JOB", "Go on with a suspended job", JOB_TEXT, site_group, 1, 1,
+     command_job_resume},
+    {"job cancel", "JOB", "Cancel a job; finished VMs are kept", JOB_TEXT, cancel_group, 1, 1,
+     command_job_cancel},
+    {"job retry", "JOB", "Submit the VMs of a job anew that were not done", JOB_TEXT, site_group, 1,
+     1, command_job_retry},
     {"config check", "FILE", "Check a configuration file", NULL, general_group, 1, 1,
      command_config_check},
 };

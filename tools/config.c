@@ -13,7 +13,16 @@
 
 #define PATH_TEXT_SIZE 256
 
-enum kind { KIND_TEXT, KIND_FILE, KIND_NUMBER, KIND_FLAG, KIND_TEXTS, KIND_OBJECTS, KIND_DOCUMENT };
+enum kind {
+    KIND_TEXT,
+    KIND_FILE,
+    KIND_NUMBER,
+    KIND_FLAG,
+    KIND_TEXTS,
+    KIND_OBJECT,
+    KIND_OBJECTS,
+    KIND_DOCUMENT
+};
 
 struct shape;
 
@@ -24,7 +33,7 @@ struct member {
     size_t offset;
     size_t count_offset;       /* of KIND_OBJECTS */
     int64_t min, max;          /* of KIND_NUMBER */
-    const struct shape *shape; /* of KIND_OBJECTS */
+    const struct shape *shape; /* of KIND_OBJECT and KIND_OBJECTS */
 };
 
 struct shape {
@@ -85,6 +94,32 @@ static const struct member job_members[] = {
 };
 static const struct shape job_shape = {sizeof(struct config_job), job_members, true};
 
+static const struct member site_members[] = {
+    {"store", KIND_TEXT, true, AT(config_site, store), 0, 0, 0, NULL},
+    {"name", KIND_TEXT, true, AT(config_site, name), 0, 0, 0, NULL},
+    {"member", KIND_TEXT, false, AT(config_site, member), 0, 0, 0, NULL},
+    {"pool", KIND_TEXT, false, AT(config_site, pool), 0, 0, 0, NULL},
+    {"vm_uuid", KIND_TEXT, false, AT(config_site, vm_uuid), 0, 0, 0, NULL},
+    {"max_disks", KIND_NUMBER, false, AT(config_site, max_disks), 0, 1, 64, NULL},
+    {"lease_ttl_ms", KIND_NUMBER, false, AT(config_site, lease_ttl_ms), 0, 2000, 3600000, NULL},
+    {"checkpoint_ms", KIND_NUMBER, false, AT(config_site, checkpoint_ms), 0, 100, 3600000, NULL},
+    {"unit_bytes", KIND_NUMBER, false, AT(config_site, unit_bytes), 0, 1048576, INT64_MAX, NULL},
+    {"username", KIND_TEXT, false, AT(config_site, username), 0, 0, 0, NULL},
+    {"password_file", KIND_FILE, false, AT(config_site, password_file), 0, 0, 0, NULL},
+    {"ca_file", KIND_FILE, false, AT(config_site, ca_file), 0, 0, 0, NULL},
+    {"certificate_file", KIND_FILE, false, AT(config_site, certificate_file), 0, 0, 0, NULL},
+    {"key_file", KIND_FILE, false, AT(config_site, key_file), 0, 0, 0, NULL},
+    {NULL, KIND_TEXT, false, 0, 0, 0, 0, NULL},
+};
+static const struct shape site_shape = {sizeof(struct config_site), site_members, false};
+
+static const struct member serve_members[] = {
+    {"listen", KIND_TEXT, false, AT(config_serve, listen), 0, 0, 0, NULL},
+    {"drain_ms", KIND_NUMBER, false, AT(config_serve, drain_ms), 0, 1, 86400000, NULL},
+    {NULL, KIND_TEXT, false, 0, 0, 0, 0, NULL},
+};
+static const struct shape serve_shape = {sizeof(struct config_serve), serve_members, false};
+
 static const struct member config_members[] = {
     {"state", KIND_FILE, false, AT(config, state), 0, 0, 0, NULL},
     {"log_level", KIND_TEXT, false, AT(config, log_level), 0, 0, 0, NULL},
@@ -94,6 +129,8 @@ static const struct member config_members[] = {
     {"repositories", KIND_OBJECTS, false, AT(config, repositories), AT(config, repository_count), 0,
      0, &repository_shape},
     {"jobs", KIND_OBJECTS, false, AT(config, jobs), AT(config, job_count), 0, 0, &job_shape},
+    {"site", KIND_OBJECT, false, AT(config, site), 0, 0, 0, &site_shape},
+    {"serve", KIND_OBJECT, false, AT(config, serve), 0, 0, 0, &serve_shape},
     {NULL, KIND_TEXT, false, 0, 0, 0, 0, NULL},
 };
 static const struct shape config_shape = {sizeof(struct config), config_members, false};
@@ -227,6 +264,16 @@ static bool read_objects(struct reader *reader, const struct member *member, con
     return true;
 }
 
+static bool read_object(struct reader *reader, const struct member *member, const json_t *value,
+                        void *object)
+{
+    void **place = field(object, member->offset);
+    *place = calloc(1, member->shape->size);
+    if (*place == NULL)
+        return refuse(reader, "out of memory");
+    return read_shape(reader, member->shape, value, *place);
+}
+
 static bool read_member(struct reader *reader, const struct member *member, json_t *value,
                         void *object)
 {
@@ -246,6 +293,8 @@ static bool read_member(struct reader *reader, const struct member *member, json
             return refuse(reader, "must be an object");
         *(json_t **)field(object, member->offset) = json_incref(value);
         return true;
+    case KIND_OBJECT:
+        return read_object(reader, member, value, object);
     case KIND_OBJECTS:
         return read_objects(reader, member, value, object);
     }
@@ -300,6 +349,9 @@ static void free_shape(const struct shape *shape, void *object)
             free(texts->items);
         } else if (member->kind == KIND_DOCUMENT) {
             json_decref(*(json_t **)place);
+        } else if (member->kind == KIND_OBJECT && *(void **)place != NULL) {
+            free_shape(member->shape, *(void **)place);
+            free(*(void **)place);
         } else if (member->kind == KIND_OBJECTS) {
             size_t *count = field(object, member->count_offset);
             for (size_t i = 0; i < *count; i++)
@@ -340,6 +392,11 @@ static bool check_meaning(struct reader *reader, const struct config *config)
             path_add(reader, "repository");
             return refuse(reader, "no repository has this name");
         }
+    }
+    if (config->site != NULL && config->site->pool != NULL &&
+        config_find_pool(config, config->site->pool) == NULL) {
+        snprintf(reader->path, sizeof reader->path, "site.pool");
+        return refuse(reader, "no pool has this name");
     }
     return true;
 }
@@ -420,6 +477,9 @@ static bool anchor_files(const struct shape *shape, void *object, const char *fo
             free(*text);
             *text = joined;
         }
+        if (member->kind == KIND_OBJECT && *text != NULL &&
+            !anchor_files(member->shape, *text, folder))
+            return false;
         if (member->kind == KIND_OBJECTS) {
             size_t *count = field(object, member->count_offset);
             for (size_t i = 0; i < *count; i++) {

@@ -45,6 +45,18 @@ struct config_job {
     json_t *job; /* the document "job" */
 };
 
+/* The site that `serve` joins and `job` talks to. */
+struct config_site {
+    char *store, *name, *member, *pool, *vm_uuid;
+    char *username, *password_file, *ca_file, *certificate_file, *key_file;
+    int64_t max_disks, lease_ttl_ms, checkpoint_ms, unit_bytes;
+};
+
+struct config_serve {
+    char *listen;
+    int64_t drain_ms;
+};
+
 struct config {
     char *state, *log_level;
     int64_t worker_threads, memory_limit;
@@ -54,6 +66,8 @@ struct config {
     size_t repository_count;
     struct config_job *jobs;
     size_t job_count;
+    struct config_site *site;   /* NULL: none */
+    struct config_serve *serve; /* NULL: defaults */
 };
 
 /* Reads a document. On failure returns false and stores a problem that the caller frees; it names the

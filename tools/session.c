@@ -100,6 +100,8 @@ static int choose_pool(const struct session *session, const struct config_pool *
         return usage_error("--pool: a name of the configuration stands alone");
     const struct config_job *job = chosen_job(session);
     const char *name = given->count == 1 ? given->items[0] : job != NULL ? job->pool : NULL;
+    if (name == NULL && session->joins_site)
+        name = session->config->site->pool;
     if (name != NULL) {
         *ret = config_find_pool(session->config, name);
         if (*ret == NULL)
@@ -248,7 +250,7 @@ int session_open_pool(struct session *session)
     int code = choose_pool(session, &pool);
     if (code == EXIT_OK)
         code = log_in(session, pool);
-    if (code == EXIT_OK)
+    if (code == EXIT_OK && !session->joins_site)
         code = add_proxies(session, pool);
     return code;
 }
@@ -364,15 +366,12 @@ static int open_target(struct session *session, const struct config_repository *
     return result == XVSA_OK ? EXIT_OK : fail(error, "cannot open the repository's place");
 }
 
-/* Opens the repository, or makes it. */
-static int reach_repo(struct session *session, bool make)
+/* Opens the repository, or makes it; repo is NULL for one that the configuration does not have. */
+static int reach(struct session *session, const struct config_repository *repo, const char *url,
+                 bool make)
 {
     const struct arguments *arguments = session->arguments;
-    const struct config_repository *repo;
-    const char *url;
-    int code = choose_repo(session, &repo, &url);
-    if (code == EXIT_OK)
-        code = open_target(session, repo, url, make);
+    int code = open_target(session, repo, url, make);
     if (code != EXIT_OK)
         return code;
     xvsa_repo_options options = XVSA_REPO_OPTIONS_INIT;
@@ -398,6 +397,19 @@ static int reach_repo(struct session *session, bool make)
     if (result != XVSA_OK)
         return fail(error, make ? "cannot make the repository" : "cannot open the repository");
     return EXIT_OK;
+}
+
+static int reach_repo(struct session *session, bool make)
+{
+    const struct config_repository *repo;
+    const char *url;
+    int code = choose_repo(session, &repo, &url);
+    return code != EXIT_OK ? code : reach(session, repo, url, make);
+}
+
+int session_open_named_repo(struct session *session, const struct config_repository *repo)
+{
+    return reach(session, repo, repo->url, false);
 }
 
 int session_open_repo(struct session *session)
@@ -431,6 +443,7 @@ void session_close(struct session *session)
     for (size_t i = 0; i < session->proxy_count; i++)
         xvsa_proxy_unref(session->proxies[i]);
     free(session->proxies);
+    xvsa_site_unref(session->site);
     xvsa_pool_unref(session->pool);
     for (size_t i = 0; i < session->pool_count; i++)
         xvsa_pool_unref(session->pools[i]);

@@ -2,7 +2,8 @@
  *
  * Signals end work in an orderly way. Outside jobs the first one cancels the call under way. While a
  * job runs the first SIGINT lets it finish the VMs under way, the second (or a SIGTERM) stops it at
- * once; a third has the signal's default effect.
+ * once; a third has the signal's default effect. A member of a site drains at the first one, whichever
+ * it is, and cancels at the second.
  */
 #include <errno.h>
 #include <poll.h>
@@ -16,6 +17,7 @@
 static xvsa_cancel *token;
 static atomic_int level;
 static atomic_bool in_job;
+static atomic_bool in_service;
 static pthread_t main_thread;
 
 static void on_signal(int number)
@@ -27,14 +29,15 @@ static void on_signal(int number)
         return;
     }
     int now = atomic_load(&level);
-    int next = number == SIGTERM || now > 0 ? 2 : 1;
+    bool serves = atomic_load(&in_service);
+    int next = (number == SIGTERM && !serves) || now > 0 ? 2 : 1;
     if (now == 2) {
         signal(number, SIG_DFL);
         raise(number);
         return;
     }
     atomic_store(&level, next);
-    if (!atomic_load(&in_job))
+    if (serves ? next == 2 : !atomic_load(&in_job))
         xvsa_cancel_fire(token);
 }
 
@@ -90,6 +93,11 @@ int stop_level(void)
 void stop_guard_job(bool running)
 {
     atomic_store(&in_job, running);
+}
+
+void stop_guard_service(bool running)
+{
+    atomic_store(&in_service, running);
 }
 
 void stop_clear(void)

@@ -130,8 +130,29 @@ static json_t *facts_to_json(const struct xv_agent *agent)
                      "repositories", repositories, "draining", (int)atomic_load(&agent->draining));
 }
 
+/* A store that is new, or was lost with everybody who knew it, begins with a generation above all tokens in the
+ * repositories, so that no attempt gets a token that was there before. */
+static int begin_epoch(struct xv_agent *agent, const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_epoch epoch;
+    int64_t generation = 0;
+    int rc = xv_epoch_read(agent->kv, call, &epoch, error);
+    for (size_t i = 0; rc == 0 && epoch.gen == 0 && i < agent->repo_count; i++) {
+        uint64_t token = 0;
+        rc = xv_repo_highest_token(agent->repos[i].repo, call, &token, error);
+        if (rc == 0 && xv_epoch_of_token((int64_t)token) > generation)
+            generation = xv_epoch_of_token((int64_t)token);
+    }
+    if (rc == 0 && epoch.gen == 0)
+        rc = xv_epoch_ensure(agent->kv, generation + 1, NULL, call, &epoch, error);
+    return rc;
+}
+
 static int join(struct xv_agent *agent, const struct xv_call *call, xvsa_error **error)
 {
+    int begun = begin_epoch(agent, call, error);
+    if (begun != 0)
+        return begun;
     json_t *json = facts_to_json(agent);
     char *facts = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     json_decref(json);
@@ -336,6 +357,8 @@ static int make_agent(struct xv_site *site, const struct xv_agent_options *optio
     agent->address = copy(options->address, &ok);
     agent->max_disks = options->max_disks == 0 ? XV_PROXY_DISKS : options->max_disks;
     agent->ttl_ms = options->ttl_ms;
+    agent->checkpoint_ms = options->checkpoint_ms;
+    agent->unit_bytes = options->unit_bytes;
     agent->helped = json_object();
     int rc = ok ? copy_repos(agent, options, error) : xv_fail_memory(error);
     if (rc == 0)

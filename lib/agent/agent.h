@@ -23,7 +23,8 @@ struct xv_agent_options {
     const struct xv_agent_repo *repos;
     size_t repo_count;
     uint32_t max_disks;
-    int64_t ttl_ms;
+    int64_t ttl_ms, checkpoint_ms;
+    uint64_t unit_bytes;
 };
 
 /* Text is copied, handles get a reference. */

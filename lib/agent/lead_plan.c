@@ -270,7 +270,8 @@ static int finish(struct xv_look *look, struct xv_view_job *job, int64_t mod,
     json_t *part = part_to_json(look, "working");
     json_object_set_new(part, "vms", xv_json_count(tasks));
     json_object_set(part, "missing", missing);
-    json_object_set_new(part, "omissions", plan == NULL ? json_array() : xv_plan_omissions(plan));
+    json_object_set_new(part, "omissions",
+                        plan == NULL ? json_array() : xv_omissions_to_json(plan->inventory));
     xv_lead_begin(look, &txn);
     xv_txn_expect(&txn, XV_KV_MOD_REVISION, mod, "jp/%s/%s", job->job.id, look->agent->pool_uuid);
     xv_txn_put(&txn, 0, part, "jp/%s/%s", job->job.id, look->agent->pool_uuid);

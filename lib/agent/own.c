@@ -91,6 +91,8 @@ static int start_job(struct xv_own_task *task, struct xv_plan *plan, struct xv_j
         .earlier = task->earlier,
         .attempt = task->attempt,
         .token = (uint64_t)task->token,
+        .unit_bytes = task->agent->unit_bytes,
+        .checkpoint_ms = task->agent->checkpoint_ms,
         .proxy = task->agent->name,
         .ops = &xv_own_ops,
         .user = task,

@@ -51,7 +51,8 @@ struct xv_agent {
     struct xv_agent_named_repo *repos;
     size_t repo_count;
     uint32_t max_disks;
-    int64_t ttl_ms;
+    int64_t ttl_ms, checkpoint_ms;
+    uint64_t unit_bytes;
     struct xv_member *member;
     xvsa_cancel *cancel; /* once everything has ended, or must */
     struct xv_figures figures;

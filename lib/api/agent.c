@@ -6,10 +6,12 @@
 #include "api/handles.h"
 #include "base/options.h"
 
-#define DISKS_MAX        64u
-#define REPOSITORIES_MAX 256u
-#define TTL_LEAST_MS     2000
-#define TTL_MOST_MS      (60 * 60 * 1000)
+#define DISKS_MAX           64u
+#define REPOSITORIES_MAX    256u
+#define TTL_LEAST_MS        2000
+#define TTL_MOST_MS         (60 * 60 * 1000)
+#define CHECKPOINT_LEAST_MS 100
+#define CHECKPOINT_MOST_MS  (60 * 60 * 1000)
 
 static int check_repositories(const xvsa_agent_options *options, const struct xv_engine *engine,
                               xvsa_error **error)
@@ -51,6 +53,12 @@ static int check_options(const xvsa_agent_options *options, const struct xv_engi
         rc = xv_fail(error, XVSA_ERR_INVALID, "api",
                      "xvsa_agent_options.lease_ttl_ms: must be 0 or %d to %d", TTL_LEAST_MS,
                      TTL_MOST_MS);
+    if (rc == 0 && options->checkpoint_ms != 0 &&
+        (options->checkpoint_ms < CHECKPOINT_LEAST_MS ||
+         options->checkpoint_ms > CHECKPOINT_MOST_MS))
+        rc = xv_fail(error, XVSA_ERR_INVALID, "api",
+                     "xvsa_agent_options.checkpoint_ms: must be 0 or %d to %d", CHECKPOINT_LEAST_MS,
+                     CHECKPOINT_MOST_MS);
     return rc != 0 ? rc : check_repositories(options, engine, error);
 }
 
@@ -73,6 +81,8 @@ static int start(struct xv_site *site, const xvsa_agent_options *options,
         .repo_count = options->repository_count,
         .max_disks = options->max_disks,
         .ttl_ms = options->lease_ttl_ms,
+        .checkpoint_ms = options->checkpoint_ms,
+        .unit_bytes = options->unit_bytes,
     };
     int rc = xv_agent_start(site, &ours, call, ret, error);
     free(repos);

@@ -215,3 +215,19 @@ int xv_point_describe(const struct xv_point *point, char **ret, xvsa_error **err
 {
     return print(xv_point_document(point), ret, error);
 }
+
+int xv_repo_highest_token(struct xv_repo *repo, const struct xv_call *call, uint64_t *ret,
+                          xvsa_error **error)
+{
+    int rc = xv_baton_take(&repo->journal, call, error);
+    if (rc != 0)
+        return rc;
+    rc = xv_journal_refresh(repo, call, error);
+    *ret = 0;
+    for (size_t i = 0; rc == 0 && i < repo->state.token_count; i++) {
+        if (repo->state.tokens[i].token > *ret)
+            *ret = repo->state.tokens[i].token;
+    }
+    xv_baton_give(&repo->journal);
+    return rc;
+}

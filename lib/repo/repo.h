@@ -42,6 +42,9 @@ struct xv_target *xv_repo_target(struct xv_repo *repo);
 /* JSON document "repo"; the caller frees it. */
 int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret,
                      xvsa_error **error) XV_MUST_CHECK;
+/* The highest token that any session of the repository ever had. */
+int xv_repo_highest_token(struct xv_repo *repo, const struct xv_call *call, uint64_t *ret,
+                          xvsa_error **error) XV_MUST_CHECK;
 
 /* Restore points ------------------------------------------------------------------------------- */
 

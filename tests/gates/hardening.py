@@ -86,7 +86,8 @@ def main():
     if os.path.exists(tool):
         gate.check("tool: segments and flags", dynamic_faults(tool) + position_faults(tool))
         gate.check("tool: what it loads",
-                   needed_faults(tool, ("libxvsa.", "libjansson.", "libc.", "ld-linux")))
+                   needed_faults(tool, ("libxvsa.", "libjansson.", "libmicrohttpd.", "libc.",
+                                        "ld-linux")))
     gate.end()
 
 

@@ -38,9 +38,10 @@ def package_faults(files):
     """What must be installed and what must not."""
     faults = [f"{ending} is not installed"
               for ending in ("include/xvsa.h", "libxvsa.so", "libxvsa.so.0", "libxvsa.a",
-                             "pkgconfig/libxvsa.pc", "bin/xvsa", "bash-completion/completions/xvsa")
+                             "pkgconfig/libxvsa.pc", "bin/xvsa", "bash-completion/completions/xvsa",
+                             "systemd/system/xvsa-serve.service")
               if not any(path.endswith(ending) for path in files)]
-    known = ("xvsa.h", "libxvsa", "bin/xvsa", "completions/xvsa", "man/")
+    known = ("xvsa.h", "libxvsa", "bin/xvsa", "completions/xvsa", "man/", "xvsa-serve.service")
     return faults + [f"{path} does not belong there" for path in files
                      if not any(part in path for part in known)]
 

@@ -99,6 +99,8 @@ def places(schema, path=()):
         yield path, name, part
         if part.get("type") == "array" and "properties" in part["items"]:
             yield from places(part["items"], (*path, name, 0))
+        if "properties" in part:
+            yield from places(part, (*path, name))
 
 
 def at(document, path):
@@ -120,6 +122,7 @@ def complete_example(schema):
     """An example whose references lead somewhere."""
     example = example_of(schema)
     example["jobs"][0].update(pool="text", repository="text")
+    example["site"].update(pool="text")
     return example
 
 
@@ -147,12 +150,15 @@ def required_faults(tool, folder, schema):
     for path, name, part in places(schema):
         if part.get("type") == "array" and "properties" in part["items"]:
             owners[(*path, name, 0)] = part["items"]
+        if "properties" in part:
+            owners[(*path, name)] = part
     for path, owner in owners.items():
         for name in owner["properties"]:
             document = copy.deepcopy(example)
             del at(document, path)[name]
             if name in ("pools", "repositories"):
                 document.pop("jobs", None)
+                document.get("site", {}).pop("pool", None)
             status, text = tool.check_config(folder, document)
             wanted = EXIT_USAGE if name in owner.get("required", []) else 0
             if status != wanted:

@@ -199,28 +199,34 @@ static bool suits_better(const struct xv_assignment *a, const struct suitor *x,
     return tasks_one != tasks_other ? tasks_one < tasks_other : one->rank < other->rank;
 }
 
-static struct suitor judge(const struct xv_assignment *a, const struct xv_sched_vm *vm,
-                           size_t proxy)
+/* Disks of the VM that proxies of the group reach, or that are done. */
+static size_t reached_by(const struct xv_assignment *a, size_t vm, const struct group *group)
 {
-    size_t first = a->slots[vm - a->vms].first;
-    const struct group *group = &a->groups[a->workers[proxy].group];
-    struct suitor suitor = {proxy, 0, 0};
-    for (size_t i = 0; i < vm->disk_count; i++) {
-        bool done = a->disks[first + i].done;
-        suitor.reached += done || xv_group_reaches(a, group, vm->disks[i].sr) ? 1 : 0;
-        suitor.bytes += vm->disks[i].proxy == proxy ? vm->disks[i].bytes : 0;
+    const struct xv_sched_vm *it = &a->vms[vm];
+    size_t count = 0;
+    for (size_t i = 0; i < it->disk_count; i++) {
+        bool done = a->disks[a->slots[vm].first + i].done;
+        count += done || xv_group_reaches(a, group, it->disks[i].sr) ? 1 : 0;
     }
-    return suitor;
+    return count;
 }
 
-static void court(const struct xv_assignment *a, const struct xv_sched_vm *vm, size_t proxy,
-                  struct suitor *best)
+static void court(const struct xv_assignment *a, const struct suitor *suitor, struct suitor *best)
 {
+    if (suits_better(a, suitor, best))
+        *best = *suitor;
+}
+
+/* One of those that were given a disk of the VM. */
+static void court_mover(const struct xv_assignment *a, size_t vm, size_t proxy, struct suitor *best)
+{
+    const struct xv_sched_vm *it = &a->vms[vm];
     if (proxy == XV_SCHED_NONE || a->site->proxies[proxy].lost)
         return;
-    struct suitor suitor = judge(a, vm, proxy);
-    if (suits_better(a, &suitor, best))
-        *best = suitor;
+    struct suitor suitor = {proxy, reached_by(a, vm, &a->groups[a->workers[proxy].group]), 0};
+    for (size_t i = 0; i < it->disk_count; i++)
+        suitor.bytes += it->disks[i].proxy == proxy ? it->disks[i].bytes : 0;
+    court(a, &suitor, best);
 }
 
 size_t xv_cost_owner(const struct xv_assignment *a, size_t vm)
@@ -228,14 +234,17 @@ size_t xv_cost_owner(const struct xv_assignment *a, size_t vm)
     const struct xv_sched_vm *it = &a->vms[vm];
     struct suitor best = {XV_SCHED_NONE, 0, 0};
     for (size_t i = 0; i < it->disk_count; i++)
-        court(a, it, it->disks[i].proxy, &best);
+        court_mover(a, vm, it->disks[i].proxy, &best);
     if (best.proxy != XV_SCHED_NONE && best.reached == it->disk_count)
         return best.proxy;
     /* None of those that move its disks reaches all of them: somebody else may. */
     for (size_t i = 0; i < a->group_count; i++) {
         const struct group *group = &a->groups[i];
-        for (size_t j = 0; j < group->live; j++)
-            court(a, it, group->heap[j], &best);
+        size_t reached = reached_by(a, vm, group);
+        for (size_t j = 0; reached >= best.reached && j < group->live; j++) {
+            struct suitor suitor = {group->heap[j], reached, 0};
+            court(a, &suitor, &best);
+        }
     }
     return best.proxy;
 }

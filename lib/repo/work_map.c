@@ -207,7 +207,7 @@ int xv_work_get_map(struct xv_repo *repo, const char *work_id, const char *key,
     size_t first = facts.count;
     while (first > 0 && facts.list[first - 1].record == facts.list[facts.count - 1].record)
         first--;
-    if (rc == 0)
+    if (rc == 0 && facts.count > 0)
         rc = read_map(repo, facts.list + first, facts.count - first, ret, &whole, call, error);
     if (rc == 0 && !whole)
         rc = xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "work %s has no map of disk %s%s", work_id,

@@ -92,6 +92,7 @@ START_TEST(increment_is_shared)
     same_extents(&have, &read);
     work_finish(writer);
     kit_commit(owner, id);
+    xv_work_map_free(&map);
     ck_fails(xv_work_get_map(kit.repo, WORK_ID, "vdi-1", NULL, &map, &error), XVSA_ERR_NOT_FOUND,
              error);
     xv_session_free(part);

@@ -317,10 +317,11 @@ static enum verdict try_once(struct xv_kv_etcd *self, const struct xv_url *endpo
                rc == XVSA_ERR_INVALID || rc == XVSA_ERR_UNSUPPORTED || rc == XVSA_ERR_PROTOCOL) {
         verdict = TURNED_AWAY;
     }
-    /* A server that refuses has not done it; one that is late or gone may have. */
-    if (sent && verdict == ELSEWHERE)
+    /* A server that refuses has not done it; one that is late, gone or not understood may have. */
+    bool understood = status != 0 && status != 200;
+    if (sent && rc != 0 && (verdict == ELSEWHERE || !understood))
         reply->uncertain = true;
-    reply->refused = verdict == TURNED_AWAY && status != 0;
+    reply->refused = verdict == TURNED_AWAY && understood;
     *ret_code = rc;
     xv_buffer_wipe(&answer);
     return verdict;

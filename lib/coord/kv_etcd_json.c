@@ -131,7 +131,7 @@ static int read_pair(const json_t *object, struct xv_kv_list *list, size_t *byte
     if (rc == 0 && (facts.create_revision < 1 || facts.mod_revision < facts.create_revision ||
                     key_length == 0 || memchr(key, '\0', key_length) != NULL))
         rc = xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "a key in etcd's answer makes no sense");
-    *bytes += key_length + length;
+    *bytes += key_length + length + sizeof facts;
     if (rc == 0 && *bytes > BYTES_MAX)
         rc =
             xv_fail(error, XVSA_ERR_LIMIT, COMPONENT,

@@ -112,16 +112,11 @@ static int settle(struct xv_kv_etcd *self, struct xv_etcd_slot *slot, const char
     return 0;
 }
 
-static int unknown(struct xv_etcd_slot *slot, int rc, xvsa_error **error)
+static int unknown(struct xv_etcd_slot *slot, xvsa_error **error)
 {
     slot->unsettled = true;
-    if (rc == XVSA_ERR_MEMORY)
-        return rc;
     return xv_error_wrap(error, XVSA_ERR_UNKNOWN_OUTCOME, COMPONENT,
-                         "a transaction of the coordination store may or may not have happened") ==
-                   0
-               ? rc
-               : XVSA_ERR_UNKNOWN_OUTCOME;
+                         "a transaction of the coordination store may or may not have happened");
 }
 
 /* The server said no to a copy, after another copy may have been applied. */
@@ -131,7 +126,7 @@ static int settle_failure(struct xv_kv_etcd *self, struct xv_etcd_slot *slot, co
 {
     bool applied = false;
     if (settle(self, slot, txn->nonce, call, &applied, NULL) != 0)
-        return unknown(slot, rc, error);
+        return unknown(slot, error);
     if (!applied)
         return rc;
     xv_error_clear(error);
@@ -154,7 +149,7 @@ static int run(struct xv_kv_etcd *self, struct xv_etcd_slot *slot, const struct 
     if (rc != 0 && reply.refused)
         return settle_failure(self, slot, txn, call, rc, ret_succeeded, ret_revision, error);
     if (rc != 0)
-        return unknown(slot, rc, error);
+        return unknown(slot, error);
     *ret_revision = answer.revision;
     bool before = !answer.succeeded && strcmp(answer.nonce, txn->nonce) == 0;
     if (answer.succeeded || before) {
@@ -174,7 +169,7 @@ static int run(struct xv_kv_etcd *self, struct xv_etcd_slot *slot, const struct 
         return 0;
     rc = settle(self, slot, txn->nonce, call, ret_succeeded, error);
     if (rc != 0)
-        return unknown(slot, rc, error);
+        return unknown(slot, error);
     if (*ret_succeeded)
         *ret_revision = slot->revision;
     return 0;

@@ -50,7 +50,7 @@ static const char style[] =
     "white-space:nowrap}.state{color:var(--key);font-weight:600}summary{cursor:pointer}.findings "
     "td:first-child{width:8em}"
     ".findings td:nth-child(2){width:42%}.advice td:first-child{width:22%}"
-    ".all{margin-top:16px}.disks tr:not(.first) td{border-top:0}\n";
+    ".all{margin-top:12px}.disks tr:not(.first) td{border-top:0}\n";
 
 static const char *const states[][2] = {
     {"covered", "no single loss leaves it unreached"},

@@ -47,6 +47,16 @@ static void add_list(struct xv_page *page, const json_t *array)
     xv_page_format(page, "</details>");
 }
 
+/* A long list shows its beginning only; the table of storage has all of it. */
+static void add_short_list(struct xv_page *page, const json_t *array)
+{
+    size_t count = json_array_size(array);
+    size_t shown = count <= LIST_MOST ? count : LIST_MOST / 2;
+    add_names(page, array, 0, shown);
+    if (shown < count)
+        xv_page_format(page, " and %zu others", count - shown);
+}
+
 static void add_state(struct xv_page *page, const char *state)
 {
     static const char *const states[][2] = {
@@ -305,7 +315,7 @@ static void add_routes(struct xv_page *page, const json_t *disk)
     for (size_t i = 0; i < json_array_size(routes); i++) {
         const json_t *route = json_array_get(routes, i);
         xv_page_format(page, "%s", i > 0 ? "; " : "");
-        add_list(page, json_object_get(route, "proxies"));
+        add_short_list(page, json_object_get(route, "proxies"));
         xv_page_format(page, " <span class=\"note\">(");
         for (size_t j = 0; j < 3; j++) {
             if (strcmp(xv_drawn_text(route, "tier"), tiers[j][0]) == 0)
@@ -365,6 +375,34 @@ static void add_disks(struct xv_page *page, const json_t *pool)
     xv_page_format(page, "</details>\n");
 }
 
+static void add_storage(struct xv_page *page, const json_t *pool)
+{
+    static const char *const titles[] = {"Storage", "State", "Type",
+                                         "Disks",   "Hosts", "Proxies that reach it"};
+    const json_t *srs = json_object_get(pool, "srs");
+    xv_page_format(page,
+                   "<details class=\"all\"><summary>Every storage repository (%zu)</summary>\n",
+                   json_array_size(srs));
+    begin_table(page, "storage", titles, 6);
+    for (size_t i = 0; i < json_array_size(srs); i++) {
+        const json_t *sr = json_array_get(srs, i);
+        xv_page_format(page, "<tr><td>");
+        add_name(page, xv_drawn_name(sr));
+        xv_page_format(page, "</td><td>");
+        add_state(page, xv_drawn_text(sr, "state"));
+        xv_page_format(page, "</td><td>");
+        xv_page_text(page, xv_drawn_text(sr, "type"));
+        xv_page_format(page, "</td><td class=\"number\">%lld</td><td>",
+                       (long long)json_integer_value(json_object_get(sr, "disks")));
+        add_list(page, json_object_get(sr, "hosts"));
+        xv_page_format(page, "</td><td>");
+        add_list(page, json_object_get(sr, "proxies"));
+        xv_page_format(page, "</td></tr>\n");
+    }
+    end_table(page);
+    xv_page_format(page, "</details>\n");
+}
+
 void xv_drawing_add_tables(struct xv_page *page, const json_t *pool)
 {
     xv_page_format(page, "<section><h2>");
@@ -374,6 +412,7 @@ void xv_drawing_add_tables(struct xv_page *page, const json_t *pool)
     xv_page_format(page, "</span></h2>\n");
     add_findings(page, pool);
     add_advice(page, pool);
+    add_storage(page, pool);
     add_disks(page, pool);
     xv_page_format(page, "</section>\n");
 }

@@ -192,8 +192,9 @@ static char *restore(struct pool *pool, const struct xv_inventory *all,
                                .size = 2 << 20};
     ck_ok(xv_record_get(pool->client, "VM", pool->vm, &pool->call, ret_record, &error), error);
     ck_ok(xv_vdi_create(pool->client, &spec, &pool->call, ret_vdi, &size, &error), error);
-    ck_ok(xv_vm_create(pool->client, *ret_record, "web again", "job", NULL, &pool->call, &vm, &error),
-          error);
+    ck_ok(
+        xv_vm_create(pool->client, *ret_record, "web again", "job", NULL, &pool->call, &vm, &error),
+        error);
     if (!with_devices)
         return vm;
     struct xv_value *vbd = xv_value_new_struct();

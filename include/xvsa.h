@@ -657,7 +657,7 @@ typedef struct xvsa_job xvsa_job;
 #define XVSA_JOB_SUSPENDED 7 /**< paused on request; goes on when resumed */
 
 #define XVSA_CANCEL_GRACEFUL 1 /**< finish the VMs under way, begin no other */
-#define XVSA_CANCEL_NOW      2 /**< stop at once and clean up */
+#define XVSA_CANCEL_NOW      2 /**< stop at once, clean up; VMs that were finished are kept */
 
 /** How far a job is. done never exceeds total; total may change while the job learns more. */
 typedef struct xvsa_progress {
@@ -702,6 +702,13 @@ XVSA_API int32_t xvsa_job_wait(xvsa_job *job, int64_t timeout_ms, xvsa_error **e
 /** Asks a job to stop; level is XVSA_CANCEL_*. A job that has ended is left alone. Errors: INVALID.
  *  [any] [callback] Since 0.1. */
 XVSA_API int32_t xvsa_job_cancel(xvsa_job *job, int32_t level, xvsa_error **error);
+/** Pauses a job: no further VM begins, and the ones under way stop moving data, but keep their
+ *  snapshots and what was done. A long pause may cost the connections of disks that are read or written
+ *  over HTTP, which then fail. Asked of a suspended job it does nothing; a cancellation ends the pause.
+ *  Event "suspended". Errors: STATE (it has ended or is being cancelled). [any] [callback] Since 0.1. */
+XVSA_API int32_t xvsa_job_suspend(xvsa_job *job, xvsa_error **error);
+/** Goes on with a suspended job. Event "resumed". Errors: STATE. [any] [callback] Since 0.1. */
+XVSA_API int32_t xvsa_job_resume(xvsa_job *job, xvsa_error **error);
 /** Outcome per VM and disk, every reason, statistics, as the JSON document "report"; complete once
  *  the job has ended. [any] Since 0.1. */
 XVSA_API int32_t xvsa_job_report(const xvsa_job *job, char **ret_json, xvsa_error **error);

@@ -132,6 +132,18 @@ XVSA_API int32_t xvsa_job_cancel(xvsa_job *job, int32_t level, xvsa_error **erro
     return rc;
 }
 
+XVSA_API int32_t xvsa_job_suspend(xvsa_job *job, xvsa_error **error)
+{
+    int rc = require(job, "job", error);
+    return rc != 0 ? rc : xv_job_suspend(job_of(job), error);
+}
+
+XVSA_API int32_t xvsa_job_resume(xvsa_job *job, xvsa_error **error)
+{
+    int rc = require(job, "job", error);
+    return rc != 0 ? rc : xv_job_resume(job_of(job), error);
+}
+
 XVSA_API int32_t xvsa_job_report(const xvsa_job *job, char **ret_json, xvsa_error **error)
 {
     int rc = require(job, "job", error);

@@ -11,8 +11,6 @@
 #include "job/task.h"
 #include "base/thread.h"
 
-/* How soon a suspended thread notices that its token fired. */
-#define SUSPENDED_MS 200
 #define BLOCK_LEAST  (256u << 10)
 #define MEMORY_LEAST (16u << 20)
 /* What is left of a job's memory is for the packers of the repository. */
@@ -152,6 +150,8 @@ static int run_vms(struct xv_job *job, xvsa_error **error)
                              error);
     pthread_mutex_lock(&job->lock);
     job->pipeline = pipeline;
+    if (pipeline != NULL)
+        xv_pipeline_pause(pipeline, job->suspended);
     pthread_mutex_unlock(&job->lock);
     if (rc == 0)
         rc = xv_runs_drive(job, error);
@@ -193,8 +193,9 @@ static int32_t judge(struct xv_job *job, int rc, xvsa_error *error)
         return XVSA_JOB_PARKED;
     }
     if (done + failed < job->vm_count) {
-        xv_fail(&job->error, XVSA_ERR_CANCELLED, "job",
-                "job %s was cancelled: %zu of %zu VMs were done", job->id, done, job->vm_count);
+        xv_fail(&job->error, XVSA_ERR_CANCELLED, "job", "job %s %s: %zu of %zu VMs were done",
+                job->id, atomic_load(&job->timed_out) ? "reached its time limit" : "was cancelled",
+                done, job->vm_count);
         return XVSA_JOB_CANCELLED;
     }
     if (failed == 0)
@@ -250,6 +251,7 @@ static void end(struct xv_job *job, int rc, xvsa_error *error)
                                  xv_job_state_name(state), "error", xv_json_error(job->error)));
     pthread_mutex_lock(&job->lock);
     job->state = state;
+    job->suspended = false;
     pthread_cond_broadcast(&job->changed);
     pthread_mutex_unlock(&job->lock);
 }
@@ -343,18 +345,6 @@ int xv_job_start_task(struct xv_plan *plan, const struct xv_task *task, struct x
     return start(plan, task, ret, error);
 }
 
-int xv_job_await_resume(struct xv_job *job, const struct xv_call *call, xvsa_error **error)
-{
-    int rc = 0;
-    pthread_mutex_lock(&job->lock);
-    while (rc == 0 && job->suspended) {
-        xv_condition_wait(&job->changed, &job->lock, SUSPENDED_MS);
-        rc = xv_call_check(call, "job", "waiting for the job to be resumed", error);
-    }
-    pthread_mutex_unlock(&job->lock);
-    return rc;
-}
-
 static int64_t estimate(uint64_t done, uint64_t total, int64_t elapsed)
 {
     if (done == 0 || elapsed < 1000 || done > total)
@@ -365,7 +355,7 @@ static int64_t estimate(uint64_t done, uint64_t total, int64_t elapsed)
 void xv_job_progress(struct xv_job *job, xvsa_progress *ret)
 {
     pthread_mutex_lock(&job->lock);
-    int32_t state = job->state;
+    int32_t state = xv_job_present_state(job);
     int64_t now = job->ended_clock_ms != 0 ? job->ended_clock_ms : xv_clock_ms();
     pthread_mutex_unlock(&job->lock);
     uint64_t total = atomic_load(&job->bytes_total);
@@ -418,38 +408,13 @@ int xv_job_wait(struct xv_job *job, int64_t timeout_ms, xvsa_error **error)
                                          : xvsa_error_code(job->error);
 }
 
-static void fire_all(struct xv_job *job)
-{
-    pthread_mutex_lock(&job->lock);
-    xvsa_cancel_fire(job->cancel);
-    for (size_t i = 0; i < job->vm_count; i++)
-        xvsa_cancel_fire(job->vms[i].cancel);
-    pthread_mutex_unlock(&job->lock);
-}
-
-void xv_job_park(struct xv_job *job)
-{
-    if (job->task == NULL)
-        return;
-    atomic_store(&job->parking, true);
-    fire_all(job);
-}
-
-void xv_job_cancel(struct xv_job *job, int32_t level)
-{
-    int before = atomic_load(&job->cancel_level);
-    while (before < level && !atomic_compare_exchange_weak(&job->cancel_level, &before, level))
-        continue;
-    if (level == XVSA_CANCEL_NOW)
-        fire_all(job);
-}
-
 int xv_job_report(struct xv_job *job, char **ret, xvsa_error **error)
 {
     pthread_mutex_lock(&job->lock);
     char *text = job->report == NULL ? NULL : strdup(job->report);
-    json_t *document =
-        job->report == NULL && job->plan != NULL ? xv_report_to_json(job, job->state) : NULL;
+    json_t *document = job->report == NULL && job->plan != NULL
+                           ? xv_report_to_json(job, xv_job_present_state(job))
+                           : NULL;
     pthread_mutex_unlock(&job->lock);
     if (text == NULL)
         return xv_json_print(document, ret, error);

@@ -21,6 +21,9 @@ int xv_job_next_event(struct xv_job *job, int64_t timeout_ms, char **ret,
                       xvsa_error **error) XV_MUST_CHECK;
 int xv_job_wait(struct xv_job *job, int64_t timeout_ms, xvsa_error **error) XV_MUST_CHECK;
 void xv_job_cancel(struct xv_job *job, int32_t level);
+/* STATE when the job has ended or is being cancelled. Nothing changes when it is as asked already. */
+int xv_job_suspend(struct xv_job *job, xvsa_error **error) XV_MUST_CHECK;
+int xv_job_resume(struct xv_job *job, xvsa_error **error) XV_MUST_CHECK;
 /* JSON document "report"; the caller frees it. */
 int xv_job_report(struct xv_job *job, char **ret, xvsa_error **error) XV_MUST_CHECK;
 

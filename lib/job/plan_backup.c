@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "job/base.h"
+#include "job/earlier.h"
 
 static bool nbd_is_offered(const struct xv_plan *plan)
 {
@@ -90,11 +91,37 @@ static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_pla
     return xv_plan_admit(plan, vm, error);
 }
 
+/* Leaves those that an earlier job failed to back up. */
+static int keep_failed(const struct xv_plan *plan, const struct xv_vm **vms, size_t *count,
+                       xvsa_error **error)
+{
+    json_t *failed = NULL;
+    if (plan->spec->only_failed_of == NULL)
+        return 0;
+    int rc = xv_earlier_failures(plan->engine, plan->spec->only_failed_of, XV_JOB_BACKUP, &failed,
+                                 error);
+    size_t kept = 0;
+    for (size_t i = 0; rc == 0 && i < *count; i++) {
+        for (size_t j = 0; j < json_array_size(failed); j++) {
+            const json_t *uuid = json_object_get(json_array_get(failed, j), "uuid");
+            if (json_is_string(uuid) && strcmp(json_string_value(uuid), vms[i]->uuid) == 0) {
+                vms[kept++] = vms[i];
+                break;
+            }
+        }
+    }
+    *count = rc == 0 ? kept : *count;
+    json_decref(failed);
+    return rc;
+}
+
 int xv_plan_backup(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error)
 {
     const struct xv_vm **vms = NULL;
     size_t count = 0;
     int rc = xv_selection_vms(plan->spec->selection, plan->inventory, &vms, &count, error);
+    if (rc == 0)
+        rc = keep_failed(plan, vms, &count, error);
     if (rc == 0 && count > 0 && (plan->vms = calloc(count, sizeof *plan->vms)) == NULL)
         rc = xv_fail_memory(error);
     if (rc == 0) {

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/buffer.h"
+#include "job/earlier.h"
 #include "job/plan.h"
 
 #define TEXT_MAX 2048
@@ -353,13 +354,39 @@ static int plan_vm(struct xv_plan *plan, const char *id, struct xv_plan_vm *vm,
     return rc;
 }
 
+/* Without points of its own, a repetition has those that an earlier job failed to restore. */
+static int recall_points(struct xv_plan *plan, xvsa_error **error)
+{
+    struct xv_spec *spec = plan->spec;
+    json_t *failed = NULL;
+    if (spec->only_failed_of == NULL || spec->points != NULL)
+        return 0;
+    int rc =
+        xv_earlier_failures(plan->engine, spec->only_failed_of, XV_JOB_RESTORE, &failed, error);
+    if (rc != 0)
+        return rc;
+    json_t *points = json_array();
+    for (size_t i = 0; i < json_array_size(failed); i++) {
+        json_t *point = json_object_get(json_array_get(failed, i), "point");
+        if (json_is_string(json_object_get(point, "id")))
+            json_array_append(points, json_object_get(point, "id"));
+    }
+    json_decref(failed);
+    if (json_object_set_new(spec->json, "points", points) != 0)
+        return xv_fail_memory(error);
+    spec->points = points;
+    return 0;
+}
+
 int xv_plan_restore(struct xv_plan *plan, const struct xv_call *call, xvsa_error **error)
 {
+    int rc = recall_points(plan, error);
+    if (rc != 0)
+        return rc;
     size_t count = json_array_size(plan->spec->points);
-    plan->vms = calloc(count, sizeof *plan->vms);
+    plan->vms = calloc(count + 1, sizeof *plan->vms);
     if (plan->vms == NULL)
         return xv_fail_memory(error);
-    int rc = 0;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         plan->vm_count = i + 1;
         rc = plan_vm(plan, json_string_value(json_array_get(plan->spec->points, i)), &plan->vms[i],

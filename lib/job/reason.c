@@ -91,6 +91,7 @@ static const struct {
     ROW(STORE_UNREACHABLE, INFO,
         "the coordination store was out of reach: this proxy went on alone"),
     ROW(TASK_TAKEN_OVER, INFO, "an earlier attempt was taken over and gone on with"),
+    ROW(TIME_LIMIT, WARNING, "the job's time limit was reached: what was done stays"),
     ROW(VM_HAS_NO_DISKS, INFO, "the VM has no disk to back up: only its settings are kept"),
     ROW(VM_HAS_VUSBS, ERROR, "the VM has USB devices passed through and cannot be snapshotted"),
     ROW(VM_PART_NOT_RESTORED, WARNING, "the pool did not accept a part of the VM's settings"),

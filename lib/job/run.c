@@ -24,7 +24,7 @@ const char *xv_run_state_name(enum xv_run_state state)
     return state_names[state];
 }
 
-/* What our objects in the pool carry: job and VM, the owner who knows whether the job lives, and for
+/* What our objects in the pool carry: job, VM and attempt, the owner who knows whether the job lives, and for
  * owners without a file the job's name, by which a later run recognises them. */
 static void make_tag(struct xv_vm_run *run)
 {
@@ -35,7 +35,8 @@ static void make_tag(struct xv_vm_run *run)
     }
     const char *owner = xv_coord_owner(xv_engine_coord(job->engine));
     const char *name = job->plan->spec->name;
-    int length = snprintf(run->tag, sizeof run->tag, "xvsa:%s.%zu:%s", job->id, run->index, owner);
+    int length = snprintf(run->tag, sizeof run->tag, "xvsa:%s.%zu.%u:%s", job->id, run->index,
+                          run->attempts, owner);
     if (owner[0] == 'm' && name[0] != '\0')
         snprintf(run->tag + length, sizeof run->tag - (size_t)length, ":%016llx",
                  (unsigned long long)XXH64(name, strlen(name), 0));
@@ -133,20 +134,45 @@ static void await_memory(struct xv_job *job, struct xv_vm_run *run)
     job->packs_held += run->packs;
 }
 
+/* The next VM that was not begun, else one whose time for another attempt has come; *ret_wait when there will be one
+ * later. The caller holds the lock. */
+static struct xv_vm_run *choose_vm(struct xv_job *job, bool *ret_wait)
+{
+    *ret_wait = false;
+    while (job->next_vm < job->vm_count) {
+        struct xv_vm_run *candidate = &job->vms[job->next_vm++];
+        if (candidate->state == XV_RUN_WAITING)
+            return candidate;
+    }
+    for (size_t i = 0; i < job->vm_count; i++) {
+        struct xv_vm_run *candidate = &job->vms[i];
+        if (candidate->state != XV_RUN_WAITING)
+            continue;
+        if (candidate->retry_ms <= xv_clock_ms())
+            return candidate;
+        *ret_wait = true;
+    }
+    return NULL;
+}
+
 /* The next VM to be done; NULL when there is none or the job is being cancelled. */
 static struct xv_vm_run *take_vm(struct xv_job *job)
 {
     struct xv_vm_run *run = NULL;
+    bool wait = true;
     pthread_mutex_lock(&job->lock);
-    while (run == NULL && job->next_vm < job->vm_count && atomic_load(&job->cancel_level) == 0) {
-        struct xv_vm_run *candidate = &job->vms[job->next_vm++];
-        if (candidate->state == XV_RUN_WAITING)
-            run = candidate;
+    while (run == NULL && wait && atomic_load(&job->cancel_level) == 0 &&
+           !atomic_load(&job->parking)) {
+        if (!job->suspended)
+            run = choose_vm(job, &wait);
+        if (run == NULL && wait)
+            xv_condition_wait(&job->changed, &job->lock, TICK_MS);
     }
     if (run != NULL) {
         run->state = XV_RUN_RUNNING;
         run->attempts++;
         run->started_ms = xv_wall_ms();
+        make_tag(run);
         await_memory(job, run);
     }
     pthread_mutex_unlock(&job->lock);
@@ -180,9 +206,14 @@ static void note_outcome(struct xv_vm_run *run, int rc)
     xvsa_error_unref(error);
 }
 
+/* Takes error. */
 static void finish_vm(struct xv_vm_run *run, int rc, xvsa_error *error)
 {
     struct xv_job *job = run->job;
+    if (xv_run_retry(run, rc, error)) {
+        xvsa_error_unref(error);
+        return;
+    }
     if (rc != 0) {
         xv_error_wrap(&error, rc, "job", "%s of VM \"%s\" (%s) failed",
                       xv_job_type_name(job->plan->spec->type), run->plan->name, run->plan->uuid);
@@ -264,6 +295,7 @@ static void watch(struct xv_job *job)
         xv_condition_wait(&job->changed, &job->lock, TICK_MS);
         pthread_mutex_unlock(&job->lock);
         xv_job_tell_progress(job);
+        xv_job_check_time(job);
         pthread_mutex_lock(&job->lock);
     }
     pthread_mutex_unlock(&job->lock);

@@ -64,8 +64,9 @@ struct xv_vm_run {
     char *new_uuid;                        /* of a restored VM */
     uint64_t packs;                        /* memory set aside for its packs */
     unsigned attempts;                     /* begun in this job */
-    struct xv_disk_run *failed;            /* the disk whose failure stopped the others */
-    int64_t started_ms, ended_ms;          /* xv_wall_ms */
+    int64_t retry_ms;             /* xv_clock_ms before which the next one does not begin */
+    struct xv_disk_run *failed;   /* the disk whose failure stopped the others */
+    int64_t started_ms, ended_ms; /* xv_wall_ms */
     struct xv_disk_run *disks;
     size_t disk_count;
     xvsa_cancel *cancel; /* stops this VM's work */
@@ -79,7 +80,7 @@ struct xv_job_task;
 struct xv_job {
     atomic_uint references;
     struct xv_job_task *task; /* NULL: a job of this process alone */
-    atomic_bool parking;
+    atomic_bool parking, timed_out;
     char id[XV_JOB_ID_LENGTH + 1];
     struct xv_engine *engine;
     struct xv_plan *plan; /* NULL once the job has ended */
@@ -143,6 +144,12 @@ typedef int (*xv_disk_body)(struct xv_disk_run *disk, xvsa_error **error);
 int xv_disks_run(struct xv_vm_run *run, xv_disk_body body, void (*tick)(void *user), void *user,
                  xvsa_error **error) XV_MUST_CHECK;
 
+/* control.c: XVSA_JOB_* as it shows; the caller holds the lock. */
+int32_t xv_job_present_state(const struct xv_job *job);
+/* Stops the job once its time is over; called every now and then while it runs. */
+void xv_job_check_time(struct xv_job *job);
+/* retry.c: makes a VM ready for another attempt when its failure allows one; false when it has ended for good. */
+bool xv_run_retry(struct xv_vm_run *run, int rc, const xvsa_error *error);
 /* Waits while the job is suspended. */
 int xv_job_await_resume(struct xv_job *job, const struct xv_call *call,
                         xvsa_error **error) XV_MUST_CHECK;

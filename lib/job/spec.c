@@ -10,6 +10,12 @@
 #define CHAIN_MAX       30 /* what drivers allow */
 #define SNAPSHOT_MS     (10 * 60 * 1000)
 #define SNAPSHOT_MS_MAX (24 * 60 * 60 * 1000)
+#define LIMIT_MS_MAX    (366ll * 24 * 60 * 60 * 1000)
+#define ATTEMPTS_MAX    10
+#define RETRY_MS        30000
+#define RETRY_MS_MAX    (24 * 60 * 60 * 1000)
+#define PRIORITY_MAX    100
+#define MEMBERS_MAX     32
 
 static const char *const type_names[] = {"backup", "restore", "verify", NULL};
 
@@ -25,6 +31,38 @@ void xv_spec_free(struct xv_spec *spec)
     xv_selection_free(spec->selection);
     json_decref(spec->json);
     free(spec);
+}
+
+/* Members of every type, and those of this one. */
+static int check_members(const struct xv_spec *spec, const char *const *own, xvsa_error **error)
+{
+    static const char *const common[] = {"type", "name", "refuse", "time_limit_ms", "priority"};
+    const char *all[MEMBERS_MAX] = {NULL};
+    size_t count = 0;
+    for (; count < sizeof common / sizeof common[0]; count++)
+        all[count] = common[count];
+    for (; *own != NULL && count + 1 < MEMBERS_MAX; own++)
+        all[count++] = *own;
+    return xv_json_check_members(spec->json, PATH, all, error);
+}
+
+static int read_retry(struct xv_spec *spec, xvsa_error **error)
+{
+    static const char *const members[] = {"attempts", "delay_ms", NULL};
+    static const char path[] = PATH ".retry";
+    const json_t *retry = NULL;
+    int rc = xv_json_read_object(spec->json, PATH, "retry", &retry, error);
+    if (rc == 0 && retry != NULL)
+        rc = xv_json_check_members(retry, path, members, error);
+    if (rc == 0 && retry != NULL)
+        rc = xv_json_read_int(retry, path, "attempts", 1, ATTEMPTS_MAX, &spec->retry_attempts,
+                              error);
+    if (rc == 0 && retry != NULL)
+        rc = xv_json_read_int(retry, path, "delay_ms", 0, RETRY_MS_MAX, &spec->retry_delay_ms,
+                              error);
+    if (rc == 0)
+        rc = xv_json_read_text(spec->json, PATH, "only_failed_of", &spec->only_failed_of, error);
+    return rc;
 }
 
 static int read_transports(struct xv_spec *spec, xvsa_error **error)
@@ -69,11 +107,26 @@ static int read_limits(struct xv_spec *spec, xvsa_error **error)
     return rc;
 }
 
+/* With an earlier job to repeat, everything that failed there is selected unless something narrower is. */
+static int read_selection(struct xv_spec *spec, xvsa_error **error)
+{
+    json_t *given = json_object_get(spec->json, "selection");
+    if (given == NULL && spec->only_failed_of == NULL)
+        return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".selection: is missing");
+    json_t *json = given != NULL ? json_incref(given) : json_pack("{s:[{s:b}]}", "vms", "all", 1);
+    if (json == NULL)
+        return xv_fail_memory(error);
+    int rc = xv_selection_read(json, PATH ".selection", &spec->selection, error);
+    if (given == NULL)
+        json_object_set(spec->json, "selection", json);
+    json_decref(json);
+    return rc;
+}
+
 static int read_backup(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"type",
-                                          "name",
-                                          "refuse",
+    static const char *const members[] = {"retry",
+                                          "only_failed_of",
                                           "selection",
                                           "cbt",
                                           "transports",
@@ -86,12 +139,11 @@ static int read_backup(struct xv_spec *spec, xvsa_error **error)
                                           NULL};
     static const char *const cbt_names[] = {"auto", "use", "off", NULL};
     int cbt = XV_CBT_AUTO;
-    int rc = xv_json_check_members(spec->json, PATH, members, error);
-    if (rc == 0 && json_object_get(spec->json, "selection") == NULL)
-        rc = xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".selection: is missing");
+    int rc = check_members(spec, members, error);
     if (rc == 0)
-        rc = xv_selection_read(json_object_get(spec->json, "selection"), PATH ".selection",
-                               &spec->selection, error);
+        rc = read_retry(spec, error);
+    if (rc == 0)
+        rc = read_selection(spec, error);
     if (rc == 0)
         rc = xv_json_read_choice(spec->json, PATH, "cbt", cbt_names, &cbt, error);
     if (rc == 0)
@@ -137,6 +189,8 @@ static int read_points(struct xv_spec *spec, xvsa_error **error)
     int rc = xv_json_read_array(spec->json, PATH, "points", &spec->points, error);
     if (rc != 0)
         return rc;
+    if (spec->points == NULL && spec->only_failed_of != NULL)
+        return 0;
     if (json_array_size(spec->points) == 0)
         return xv_fail(error, XVSA_ERR_INVALID, "job",
                        PATH ".points: must name at least one restore point");
@@ -150,13 +204,14 @@ static int read_points(struct xv_spec *spec, xvsa_error **error)
 
 static int read_restore(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"type",    "name",  "refuse",   "points",
-                                          "srs",     "disks", "networks", "default_sr",
-                                          "vm_name", "mac",   NULL};
+    static const char *const members[] = {"retry",    "only_failed_of", "points",  "srs", "disks",
+                                          "networks", "default_sr",     "vm_name", "mac", NULL};
     static const char *const mac_names[] = {"auto", "keep", "renew", NULL};
     int mac = XV_MAC_AUTO;
     spec->vm_name = "{name}";
-    int rc = xv_json_check_members(spec->json, PATH, members, error);
+    int rc = check_members(spec, members, error);
+    if (rc == 0)
+        rc = read_retry(spec, error);
     if (rc == 0)
         rc = read_points(spec, error);
     if (rc == 0)
@@ -177,8 +232,8 @@ static int read_restore(struct xv_spec *spec, xvsa_error **error)
 
 static int read_verify(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"type", "name", "refuse", "point", "quick", NULL};
-    int rc = xv_json_check_members(spec->json, PATH, members, error);
+    static const char *const members[] = {"point", "quick", NULL};
+    int rc = check_members(spec, members, error);
     if (rc == 0)
         rc = xv_json_read_text(spec->json, PATH, "point", &spec->point, error);
     if (rc == 0)
@@ -204,6 +259,12 @@ static int read_common(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_refusals_read(refuse, PATH ".refuse", &spec->refusals, error);
     if (rc == 0)
+        rc = xv_json_read_int(spec->json, PATH, "time_limit_ms", 1000, LIMIT_MS_MAX,
+                              &spec->time_limit_ms, error);
+    if (rc == 0)
+        rc = xv_json_read_int(spec->json, PATH, "priority", -PRIORITY_MAX, PRIORITY_MAX,
+                              &spec->priority, error);
+    if (rc == 0)
         spec->type = (enum xv_job_type)type;
     return rc;
 }
@@ -220,6 +281,8 @@ int xv_spec_read(const char *text, struct xv_spec **ret, xvsa_error **error)
     spec->use_http = true;
     spec->block_migration = true;
     spec->snapshot_timeout_ms = SNAPSHOT_MS;
+    spec->retry_attempts = 1;
+    spec->retry_delay_ms = RETRY_MS;
     int rc = xv_json_parse(text, PATH, &spec->json, error);
     if (rc == 0)
         rc = read_common(spec, error);

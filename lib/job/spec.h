@@ -26,6 +26,11 @@ struct xv_spec {
     enum xv_job_type type;
     const char *name; /* "" for none; text belongs to json */
     struct xv_refusals refusals;
+    int64_t time_limit_ms;  /* of the whole job; 0: none */
+    int64_t retry_attempts; /* of each VM */
+    int64_t retry_delay_ms;
+    int64_t priority;           /* in a site's queue: higher ones first */
+    const char *only_failed_of; /* id of an earlier job; NULL: none */
     /* backup */
     struct xv_selection *selection;
     enum xv_cbt_policy cbt;

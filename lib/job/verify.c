@@ -43,6 +43,10 @@ static void note_progress(void *user, uint64_t bytes_done, uint64_t bytes_total)
         return;
     context->told_ms = now;
     xv_job_tell_progress(job);
+    xv_job_check_time(job);
+    const struct xv_call call = {.cancel = job->cancel};
+    /* A cancellation is noticed by whoever verifies. */
+    (void)!xv_job_await_resume(job, &call, NULL);
 }
 
 int xv_verify_run(struct xv_job *job, xvsa_error **error)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * task-drive own|help CONFIG
+ * task-drive own|help|job CONFIG
  *
- * One process of several that work on one task, for the tests: its owner, or a helper. CONFIG is a JSON file. The report of an
+ * One process of several that work on one task, for the tests: its owner, or a helper. Or one with a job of its own, which SIGUSR1
+ * suspends and SIGUSR2 resumes; its events go to the standard error. CONFIG is a JSON file. The report of an
  * owner goes to the standard output. SIGUSR1 parks, SIGTERM cancels; a helper ends when the folder of the board has a file "over".
  */
 #include <jansson.h>
@@ -28,11 +29,13 @@ static void print_line(void *user, int32_t level, const char *component, const c
     fprintf(stderr, "%d %s: %s\n", level, component, message);
 }
 
-static void check(int rc, const char *what, xvsa_error *error)
+/* error is read after the call that may set it. */
+static void check(int rc, const char *what, xvsa_error **error)
 {
     if (rc == 0)
         return;
-    fprintf(stderr, "%s: %s: %s\n", what, xvsa_code_name(rc), xvsa_error_message(error));
+    fprintf(stderr, "%s: %s: %s\n", what, xvsa_code_name(rc),
+            error == NULL ? "" : xvsa_error_message(*error));
     _exit(100);
 }
 
@@ -70,14 +73,14 @@ static void open_pool(struct process *process)
     options.password = "password";
     options.originator = "xvsa";
     options.flags = XVSA_POOL_NO_RECOVERY;
-    check(xvsa_pool_open(process->context, &options, NULL, &process->pool, &error), "pool", error);
+    check(xvsa_pool_open(process->context, &options, NULL, &process->pool, &error), "pool", &error);
     const json_t *proxies = json_object_get(process->config, "proxies");
     for (size_t i = 0; i < json_array_size(proxies); i++) {
         const json_t *row = json_array_get(proxies, i);
         struct xv_proxy *proxy = NULL;
         check(xv_pool_add_proxy(pool_of(process->pool), text_at(row, "name"), text_at(row, "vm"), 4,
                                 &process->call, &proxy, &error),
-              "proxy", error);
+              "proxy", &error);
         xv_proxy_unref(proxy);
     }
 }
@@ -86,17 +89,18 @@ static void open_all(struct process *process)
 {
     xvsa_error *error = NULL;
     xvsa_context_options context = XVSA_CONTEXT_OPTIONS_INIT;
+    context.state_path = text_at(process->config, "state");
     context.log = print_line;
     context.log_level = XVSA_LOG_INFO;
-    check(xvsa_context_new(&context, &process->context, &error), "context", error);
+    check(xvsa_context_new(&context, &process->context, &error), "context", &error);
     open_pool(process);
     check(xvsa_target_open(process->context, text_at(process->config, "repo"), 0, NULL,
                            &process->target, &error),
-          "target", error);
+          "target", &error);
     xvsa_repo_options options = XVSA_REPO_OPTIONS_INIT;
     options.passphrase = text_at(process->config, "passphrase");
     options.passphrase_size = strlen(options.passphrase);
-    check(xvsa_repo_open(process->target, &options, NULL, &process->repo, &error), "repo", error);
+    check(xvsa_repo_open(process->target, &options, NULL, &process->repo, &error), "repo", &error);
     process->board =
         (struct board){text_at(process->config, "board"), text_at(process->config, "proxy"), 0};
 }
@@ -110,10 +114,10 @@ static struct xv_job *start(struct process *process, char *facts)
     struct xv_job *job = NULL;
     process->board.token = number_at(config, "token");
     snprintf(token, sizeof token, "%llu", (unsigned long long)process->board.token);
-    check(board_write(&process->board, "owner", token, &error), "owner", error);
+    check(board_write(&process->board, "owner", token, &error), "owner", &error);
     check(xv_plan_new(engine_of(process->context), text_at(config, "spec"), pool_of(process->pool),
                       process->repo->repo, &process->call, &plan, &error),
-          "plan", error);
+          "plan", &error);
     const struct xv_task task = {
         .job_id = text_at(config, "job"),
         .tag = text_at(config, "tag"),
@@ -128,7 +132,7 @@ static struct xv_job *start(struct process *process, char *facts)
         .ops = &board_ops,
         .user = &process->board,
     };
-    check(xv_job_start_task(plan, &task, &job, &error), "task", error);
+    check(xv_job_start_task(plan, &task, &job, &error), "task", &error);
     xv_plan_unref(plan);
     return job;
 }
@@ -157,6 +161,60 @@ static int own(struct process *process)
     free(report);
     xv_job_unref(job);
     return rc == 0 ? 0 : rc == XVSA_ERR_FENCED ? 3 : rc == XVSA_ERR_CANCELLED ? 5 : 1;
+}
+
+static void print_events(xvsa_job *job)
+{
+    char *event = NULL;
+    while (xvsa_job_next_event(job, 0, &event, NULL) == 0) {
+        fprintf(stderr, "event %s\n", event);
+        xvsa_free(event);
+    }
+}
+
+/* Does what signals ask for; tells the state as it shows then. */
+static void obey(xvsa_job *job)
+{
+    xvsa_progress progress = XVSA_PROGRESS_INIT;
+    xvsa_error *error = NULL;
+    int number = wanted;
+    int rc = 0;
+    wanted = 0;
+    if (number == SIGUSR1)
+        rc = xvsa_job_suspend(job, &error);
+    else if (number == SIGUSR2)
+        rc = xvsa_job_resume(job, &error);
+    else if (number == SIGTERM)
+        rc = xvsa_job_cancel(job, XVSA_CANCEL_NOW, &error);
+    check(rc, "signal", &error);
+    check(xvsa_job_get_progress(job, &progress, &error), "progress", &error);
+    if (number != 0)
+        fprintf(stderr, "state %d\n", progress.state);
+}
+
+static int run_job(struct process *process)
+{
+    xvsa_plan *plan = NULL;
+    xvsa_job *job = NULL;
+    char *report = NULL;
+    xvsa_error *error = NULL;
+    check(xvsa_plan_new(process->context, text_at(process->config, "spec"), process->pool,
+                        process->repo, NULL, &plan, &error),
+          "plan", &error);
+    check(xvsa_job_start(plan, &job, &error), "job", &error);
+    xvsa_plan_unref(plan);
+    int rc = XVSA_ERR_TIMEOUT;
+    while (rc == XVSA_ERR_TIMEOUT) {
+        print_events(job);
+        obey(job);
+        rc = xvsa_job_wait(job, 20, NULL);
+    }
+    print_events(job);
+    check(xvsa_job_report(job, &report, NULL), "report", NULL);
+    puts(report);
+    xvsa_free(report);
+    xvsa_job_unref(job);
+    return rc == 0 ? 0 : rc == XVSA_ERR_CANCELLED ? 5 : 1;
 }
 
 /* Moves a unit of a disk, if one is free. */
@@ -215,7 +273,7 @@ static int help(struct process *process)
     const json_t *keys = json_object_get(process->config, "keys");
     check(xv_assistant_new(engine_of(process->context), pool_of(process->pool), process->repo->repo,
                            &assistant, &error),
-          "assistant", error);
+          "assistant", &error);
     while (!board_has(&process->board, "over") && wanted == 0) {
         bool moved = false;
         for (size_t i = 0; i < json_array_size(keys); i++)
@@ -235,12 +293,15 @@ int main(int count, char **arguments)
     if (count != 3)
         return 64;
     sigaction(SIGUSR1, &action, NULL);
+    sigaction(SIGUSR2, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     process.config = json_load_file(arguments[2], 0, NULL);
     if (process.config == NULL)
         return 65;
     open_all(&process);
-    int code = strcmp(arguments[1], "own") == 0 ? own(&process) : help(&process);
+    int code = strcmp(arguments[1], "own") == 0   ? own(&process)
+               : strcmp(arguments[1], "job") == 0 ? run_job(&process)
+                                                  : help(&process);
     xvsa_repo_unref(process.repo);
     xvsa_target_unref(process.target);
     xvsa_pool_unref(process.pool);

@@ -25,6 +25,11 @@ static int compare_keys(const char *a, const char *b)
     return strcmp(a == NULL ? "" : a, b == NULL ? "" : b);
 }
 
+static uint32_t used(const uint32_t *array, size_t index, size_t count)
+{
+    return array == NULL || index >= count ? 0 : array[index];
+}
+
 /* How many proxies reach the SR, and how many disks of it they may move at once. */
 struct room {
     size_t proxies;
@@ -40,7 +45,7 @@ static struct room room_for(const struct xv_sched_site *site, size_t sr)
         room.proxies++;
         room.places += site->proxies[i].capacity;
     }
-    uint32_t limit = site->sr_limits == NULL ? 0 : site->sr_limits[sr];
+    uint32_t limit = used(site->sr_limits, sr, site->sr_count);
     if (limit != 0 && limit < room.places)
         room.places = limit;
     return room;
@@ -63,11 +68,6 @@ static int compare_pressure(const struct xv_sched_site *site, const struct xv_bo
     if (room_a.proxies != room_b.proxies)
         return room_a.proxies < room_b.proxies ? -1 : 1;
     return room_a.places < room_b.places ? -1 : room_a.places > room_b.places;
-}
-
-static uint32_t used(const uint32_t *array, size_t index, size_t count)
-{
-    return array == NULL || index >= count ? 0 : array[index];
 }
 
 size_t xv_sched_serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
@@ -97,9 +97,9 @@ static bool may_move(const struct xv_sched_site *site, size_t proxy, size_t sr,
                              used(load->proxy_disks, proxy, site->proxy_count),
                              used(load->sr_transfers, sr, site->sr_count)};
     struct xv_limits own = *limits;
-    if (site->sr_limits != NULL && site->sr_limits[sr] != 0 &&
-        (own.sr_transfers == 0 || site->sr_limits[sr] < own.sr_transfers))
-        own.sr_transfers = site->sr_limits[sr];
+    uint32_t limit = used(site->sr_limits, sr, site->sr_count);
+    if (limit != 0 && (own.sr_transfers == 0 || limit < own.sr_transfers))
+        own.sr_transfers = limit;
     return xv_admit_transfer(&own, &usage, site->proxies[proxy].capacity, transport).verdict ==
            XV_VERDICT_ADMIT;
 }

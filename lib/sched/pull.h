@@ -21,8 +21,8 @@ uint64_t xv_sched_unit_bytes(uint64_t bytes, uint64_t outstanding, size_t proxie
 
 /* A disk that is being moved. */
 struct xv_board {
-    const char *key; /* breaks ties */
-    size_t sr;
+    const char *key;     /* breaks ties */
+    size_t sr;           /* XV_SCHED_NONE: not known, nobody reaches it */
     size_t vm_host;      /* XV_SCHED_NONE: halted */
     size_t owner;        /* proxy that owns the task */
     int32_t priority;    /* of the job; higher first */

@@ -290,6 +290,11 @@ START_TEST(pressure_goes_before_size)
     ck_assert_uint_eq(next_board(&scene, 0), 1);
     scene.boards[1].sr_bytes = 900;
     ck_assert_uint_eq(next_board(&scene, 0), 0);
+    /* An SR that is not known is nobody's. */
+    scene.boards[2].units_free = 1;
+    scene.boards[2].sr = XV_SCHED_NONE;
+    scene.boards[2].owner = 0;
+    ck_assert_uint_eq(next_board(&scene, 0), 0);
 }
 END_TEST
 

@@ -188,8 +188,8 @@ struct xv_remains {
     size_t count;
 };
 
-/* What a state has of the works that an entry ends: the one with this id (NULL: none), and those of
- * key other than it when others is true. Replaces what is there. */
+/* Objects of a work, or of every open work of a key but the one with this id (NULL: every one).
+ * Replace what is there. */
 int xv_remains_collect(struct xv_remains *left, const struct xv_state *state, const uint8_t *id,
                        xvsa_error **error) XV_MUST_CHECK;
 int xv_remains_collect_others(struct xv_remains *left, const struct xv_state *state,

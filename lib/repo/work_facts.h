@@ -33,7 +33,7 @@ struct xv_told {
 int xv_told_read(struct xv_repo *repo, const struct xv_work_fact *fact, struct xv_told *ret,
                  const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
-/* Bytes of a disk that chunks of it take; the last one may be short. */
+/* Adds the bytes of a run; the last chunk of a disk may be short. */
 int xv_told_add(struct xv_extents *set, const struct xv_progress *progress, uint32_t chunk_size,
                 const struct xv_progress_run *run, xvsa_error **error) XV_MUST_CHECK;
 

@@ -64,14 +64,16 @@ class Watcher:
                 return self.state
 
     def close(self):
-        """Ends it; True when it ended well."""
+        """Ends it, which it does well and soon."""
         self.process.stdin.close()
         code = self.process.wait(PATIENCE)
         for reader in self.readers:
             reader.join()
         self.process.stdout.close()
         self.process.stderr.close()
-        return code == 0
+        if code != 0:
+            raise AssertionError("the watcher ended with %d:\n%s" % (code,
+                                                                     "".join(self.messages)))
 
 
 class Live(PoolCase):

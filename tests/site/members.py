@@ -9,7 +9,7 @@ jobs, and does to members what happens to machines:
             self.members("a", "b")              # xvsa serve, joined when this returns
             job = self.submit("--all")
             owner = self.owner(job, "web")      # waits until somebody moves data of "web"
-            owner.kill()                        # SIGKILL; also stop(), cont(), terminate()
+            owner.kill()                        # SIGKILL; also terminate(), self.freeze(owner), cont()
             report = self.ended(job)            # waits; the document "site-job"
             self.assert_done(job, "web")
 
@@ -17,9 +17,11 @@ Members are named as the proxies of the scenario without "proxy-" ("a" runs on V
 store is SQLite unless a test passes `store=`, for example the URL of a `cluster.Cluster`.
 """
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -170,6 +172,17 @@ class SiteDeployment(Deployment):
                          for member in self.members.values() if member.process)
 
 
+def is_free(path):
+    """Whether nobody is writing to an SQLite file."""
+    with contextlib.closing(sqlite3.connect(path, timeout=0.3, isolation_level=None)) as store:
+        try:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+            return True
+        except sqlite3.OperationalError:
+            return False
+
+
 def pool_proxies(pool):
     """Names of the VMs that members run on."""
     return [vm["name"] for vm in pool.scenario["vms"] if vm["name"].startswith("proxy-")]
@@ -226,6 +239,17 @@ class SiteCase(PoolCase):
             return member if member and member.is_running() else None
         return self.eventually(look, "a coordinator", seconds)
 
+    def freeze(self, member):
+        """Stops a member at a moment when it does not hold the lock of a store that is a file: what
+        a machine that freezes cannot do to the store of others."""
+        store = self.site.config["site"]["store"]
+        while True:
+            member.stop()
+            if not store.startswith("sqlite:") or is_free(store[len("sqlite:"):]):
+                return
+            member.cont()
+            time.sleep(0.01)
+
     # ---- jobs ----
 
     def submit(self, *words, document=None):
@@ -255,7 +279,8 @@ class SiteCase(PoolCase):
     def ended(self, job, state="succeeded", seconds=JOB_SECONDS):
         """Waits for a job's end, which must be the one given; its document."""
         def look():
-            document = self.job(job)
+            result = self.site.run("job", "show", job)
+            document = result.document if result.code == OK else {"ended_ms": 0}
             return document if document["ended_ms"] else None
         document = self.eventually(look, "the end of the job", seconds)
         self.assertEqual(document["state"], state,

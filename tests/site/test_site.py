@@ -251,7 +251,7 @@ class Losses(SiteCase):
         first, second = self.start_members("a", "b")
         job = self.submit("web")
         owner = self.owner(job, "web", least=8 * MIB)
-        owner.stop()
+        self.freeze(owner)
         other = second if owner is first else first
         self.eventually(lambda: self.task(job, "web")["owner"] == "proxy-" + other.name,
                         "the other one to take over")

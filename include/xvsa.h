@@ -344,18 +344,26 @@ XVSA_API int32_t xvsa_sr_get_info(const xvsa_sr *sr, xvsa_sr_info *info, xvsa_er
  *  coordinates. */
 typedef struct xvsa_proxy xvsa_proxy;
 
+/** This process runs on the proxy's VM: disks are attached to the VM and read or written as its devices
+ *  (transport "hotadd") where its host reaches them. The process needs the right to open block devices, and
+ *  nothing else of the VM may touch disks that appear: no automatic mounts, no scan by LVM or RAID. */
+#define XVSA_PROXY_HERE 1u
+
 /** Settings of a proxy. */
 typedef struct xvsa_proxy_options {
     uint32_t size;       /**< sizeof(xvsa_proxy_options) */
-    uint32_t flags;      /**< 0 */
+    uint32_t flags;      /**< XVSA_PROXY_* or 0 */
     const char *name;    /**< unique in the pool; NULL: the VM's name */
     const char *vm_uuid; /**< the VM of the pool that the proxy runs on */
     uint32_t max_disks;  /**< disks moved at once; 0: 4 */
     uint32_t reserved;   /**< 0 */
+    const char
+        *device_path; /**< XVSA_PROXY_HERE: folder where the VM's devices show up; NULL: /dev */
 } xvsa_proxy_options;
 #define XVSA_PROXY_OPTIONS_INIT XVSA_SIZED_INIT(xvsa_proxy_options)
 
-/** Adds a proxy to a pool. Errors: INVALID, NOT_FOUND (no such VM), EXISTS (name or VM is taken), and
+/** Adds a proxy to a pool. Errors: INVALID (also when this machine, with XVSA_PROXY_HERE and no
+ *  device_path, tells that it is another VM), NOT_FOUND (no such VM), EXISTS (name or VM is taken), and
  *  those of xvsa_pool_inventory. Blocks. [any] Since 0.1. */
 XVSA_API int32_t xvsa_proxy_add(xvsa_pool *pool, const xvsa_proxy_options *options,
                                 const xvsa_call *call, xvsa_proxy **ret, xvsa_error **error);

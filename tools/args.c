@@ -46,7 +46,9 @@ const struct option_spec pool_options[] = {
     {"no-recovery", NULL, "leave objects of crashed jobs in the pool", OPTION_FLAG, 0,
      AT(no_recovery)},
     {"proxy", "VM[,KEY=VALUE...]",
-     "uuid of a VM to run a proxy on, with name=TEXT and disks=NUMBER; may be repeated",
+     "uuid of a VM to run a proxy on, with name=TEXT, disks=NUMBER, here (this process runs on it) "
+     "and "
+     "devices=PATH; may be repeated",
      OPTION_TEXTS, 0, AT(proxy)},
     {NULL, NULL, NULL, OPTION_FLAG, 0, 0},
 };

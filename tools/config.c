@@ -48,6 +48,8 @@ static const struct member proxy_members[] = {
     {"name", KIND_TEXT, false, AT(config_proxy, name), 0, 0, 0, NULL},
     {"vm_uuid", KIND_TEXT, true, AT(config_proxy, vm_uuid), 0, 0, 0, NULL},
     {"max_disks", KIND_NUMBER, false, AT(config_proxy, max_disks), 0, 1, 64, NULL},
+    {"here", KIND_FLAG, false, AT(config_proxy, here), 0, 0, 0, NULL},
+    {"device_path", KIND_TEXT, false, AT(config_proxy, device_path), 0, 0, 0, NULL},
     {NULL, KIND_TEXT, false, 0, 0, 0, 0, NULL},
 };
 static const struct shape proxy_shape = {sizeof(struct config_proxy), proxy_members, false};

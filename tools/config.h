@@ -22,7 +22,9 @@ struct config_texts {
 
 struct config_proxy {
     char *name, *vm_uuid;
+    char *device_path;
     int64_t max_disks;
+    bool here;
 };
 
 struct config_pool {

@@ -183,6 +183,7 @@ int restore_document(const struct arguments *arguments, json_t **ret)
     set_text(*ret, "vm_name", arguments->name);
     set_text(*ret, "default_sr", arguments->sr);
     set_text(*ret, "mac", arguments->mac);
+    set_texts(*ret, "transports", &arguments->transport);
     int code = set_pairs(*ret, "srs", "sr-map", false, &arguments->sr_map);
     if (code == EXIT_OK)
         code = set_pairs(*ret, "disks", "disk-map", false, &arguments->disk_map);

@@ -198,7 +198,7 @@ static int add_proxy(struct session *session, const xvsa_proxy_options *options)
     return EXIT_OK;
 }
 
-/* Reads "VM[,name=TEXT][,disks=NUMBER]" and adds the proxy. */
+/* Reads "VM[,name=TEXT][,disks=NUMBER][,here][,devices=PATH]" and adds the proxy. */
 static int add_proxy_of_text(struct session *session, const char *text)
 {
     char *copy = strdup(text);
@@ -216,9 +216,19 @@ static int add_proxy_of_text(struct session *session, const char *text)
             options.name = part + 5;
             continue;
         }
+        if (strcmp(part, "here") == 0) {
+            options.flags |= XVSA_PROXY_HERE;
+            continue;
+        }
+        if (strncmp(part, "devices=", 8) == 0 && part[8] != '\0') {
+            options.device_path = part + 8;
+            continue;
+        }
         unsigned long disks = strncmp(part, "disks=", 6) == 0 ? strtoul(part + 6, &end, 10) : 0;
         if (disks < 1 || disks > 64 || *end != '\0')
-            code = usage_error("--proxy %s: \"%s\" is not name=TEXT or disks=1..64", text, part);
+            code = usage_error(
+                "--proxy %s: \"%s\" is not name=TEXT, disks=1..64, here or devices=PATH", text,
+                part);
         options.max_disks = (uint32_t)disks;
     }
     if (code == EXIT_OK)
@@ -238,6 +248,8 @@ static int add_proxies(struct session *session, const struct config_pool *pool)
         options.name = pool->proxies[i].name;
         options.vm_uuid = pool->proxies[i].vm_uuid;
         options.max_disks = (uint32_t)pool->proxies[i].max_disks;
+        options.flags = pool->proxies[i].here ? XVSA_PROXY_HERE : 0;
+        options.device_path = pool->proxies[i].device_path;
         if (code == EXIT_OK)
             code = add_proxy(session, &options);
     }

@@ -27,7 +27,10 @@ static int add_proxy(struct xv_pool *pool, const xvsa_proxy_options *options,
                                &proxy, error);
     if (rc != 0)
         return rc;
-    rc = make_handle(pool, proxy, ret, error);
+    if ((options->flags & XVSA_PROXY_HERE) != 0)
+        rc = xv_proxy_run_here(proxy, options->device_path, error);
+    if (rc == 0)
+        rc = make_handle(pool, proxy, ret, error);
     if (rc != 0) {
         int removed = xv_pool_remove_proxy(pool, proxy, NULL);
         (void)removed; /* the proxy was added just now; somebody else removed it at worst */
@@ -49,7 +52,7 @@ XVSA_API int32_t xvsa_proxy_add(xvsa_pool *pool, const xvsa_proxy_options *optio
     if (rc == 0)
         rc = xv_options_copy(&ours, sizeof ours, options, "xvsa_proxy_options", error);
     if (rc == 0)
-        rc = check_flags(ours.flags, 0, "xvsa_proxy_options.flags", error);
+        rc = check_flags(ours.flags, XVSA_PROXY_HERE, "xvsa_proxy_options.flags", error);
     if (rc == 0)
         rc = require(ours.vm_uuid, "xvsa_proxy_options.vm_uuid", error);
     if (rc == 0 && (ours.name != NULL && ours.name[0] == '\0'))
@@ -57,6 +60,12 @@ XVSA_API int32_t xvsa_proxy_add(xvsa_pool *pool, const xvsa_proxy_options *optio
     if (rc == 0 && (ours.max_disks > DISKS_MAX || ours.reserved != 0))
         rc = xv_fail(error, XVSA_ERR_INVALID, "api", "xvsa_proxy_options.max_disks: at most %u",
                      DISKS_MAX);
+    if (rc == 0 && ours.device_path != NULL && (ours.flags & XVSA_PROXY_HERE) == 0)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "api",
+                     "xvsa_proxy_options.device_path: only with XVSA_PROXY_HERE");
+    if (rc == 0 && ours.device_path != NULL && ours.device_path[0] != '/')
+        rc = xv_fail(error, XVSA_ERR_INVALID, "api",
+                     "xvsa_proxy_options.device_path: must begin with /");
     if (rc == 0)
         rc = xv_call_resolve(call, &within, error);
     if (rc != 0)

@@ -73,15 +73,50 @@ static const struct xv_host *find_host(const struct xv_inventory *inventory, con
     return NULL;
 }
 
+static void tell_left(void *user, const char *why)
+{
+    struct help *help = user;
+    xv_reasons_add(&help->reasons, XV_REASON_CLEANUP_PENDING, "%s", why);
+}
+
+/* The proxy of this process, when the disk is to be attached to its VM; a reference. */
+static int find_proxy(const struct help *help, const char *sr_uuid, struct xv_proxy **ret,
+                      xvsa_error **error)
+{
+    const struct xv_inventory *inventory = xv_view_inventory(help->view);
+    const char *vm_uuid = help->unit->proxy_vm_uuid;
+    const struct xv_sr *sr = xv_inventory_sr(inventory, sr_uuid);
+    const struct xv_host *host = find_host(inventory, vm_uuid);
+    struct xv_proxy **proxies = NULL;
+    size_t count = 0;
+    if (!help->spec->use_hotadd || host == NULL || sr == NULL ||
+        !xv_inventory_reaches(inventory, host, sr))
+        return 0;
+    int rc = xv_pool_proxies(xv_assistant_pool(help->assistant), &proxies, &count, error);
+    for (size_t i = 0; rc == 0 && i < count; i++) {
+        if (strcmp(xv_proxy_vm_uuid(proxies[i]), vm_uuid) == 0 &&
+            xv_proxy_device_path(proxies[i]) != NULL)
+            *ret = xv_proxy_ref(proxies[i]);
+    }
+    xv_proxies_free(proxies, count);
+    return rc;
+}
+
 static int read_unit(struct help *help, xvsa_error **error)
 {
     const struct xv_assist_unit *unit = help->unit;
     struct xv_client *client = xv_pool_client(xv_assistant_pool(help->assistant));
     const struct xv_inventory *inventory = xv_view_inventory(help->view);
     char *vdi_ref = NULL;
+    struct xv_value *vdi = NULL;
+    struct xv_proxy *proxy = NULL;
     int rc = xv_record_find(client, "VDI", unit->disk.snapshot_uuid, help->call, &vdi_ref, error);
-    if (rc != 0)
-        return rc;
+    if (rc == 0)
+        rc = xv_record_get(client, "VDI", vdi_ref, help->call, &vdi, error);
+    if (rc == 0)
+        rc = find_proxy(help, unit->disk.sr_uuid, &proxy, error);
+    /* What is made for the job bears the job's mark, which its snapshot has. */
+    const char *tag = xv_value_get_string(xv_value_get(vdi, "other_config"), XV_TAG_KEY, NULL);
     struct xv_source source = {
         .env = xv_engine_env(xv_pool_engine(xv_assistant_pool(help->assistant))),
         .client = client,
@@ -92,13 +127,19 @@ static int read_unit(struct help *help, xvsa_error **error)
         .vdi_uuid = unit->disk.snapshot_uuid,
         .size = unit->disk.size,
         .nbd = unit->disk.nbd && help->spec->use_nbd,
+        .proxy = tag == NULL ? NULL : proxy,
+        .tag = tag,
         .cancel = xv_part_cancel(help->part),
         .tell = tell,
+        .left = tell_left,
         .user = help,
     };
-    rc = xv_source_move(&source, xv_part_intake(help->part), &help->missing, help->disk->writer,
-                        help->call, error);
+    if (rc == 0)
+        rc = xv_source_move(&source, xv_part_intake(help->part), &help->missing, help->disk->writer,
+                            help->call, error);
     xv_source_close(&source);
+    xv_proxy_unref(proxy);
+    xv_value_free(vdi);
     free(vdi_ref);
     return rc;
 }

@@ -27,6 +27,7 @@ struct xv_backup {
     atomic_uint_fast64_t checkpoints_begun, checkpoints_done; /* numbers of the latest */
     bool touched; /* something of this VM may be in the pool */
     bool committed;
+    atomic_bool attached_left; /* a disk is still attached to the proxy, or its clone is left */
     /* of a task */
     bool snapshot_spoilt; /* there may be one that cannot be used */
     char work_id[33];

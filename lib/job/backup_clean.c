@@ -168,6 +168,8 @@ void xv_backup_clean(struct xv_backup *backup, bool committed)
     }
     if (committed)
         remove_old_bases(&cleaning);
+    if (backup->snapshot_ref != NULL && atomic_load(&backup->attached_left))
+        remove_unknown(&cleaning, committed);
     xv_run_settle(run, cleaning.clean);
 }
 

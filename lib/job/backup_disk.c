@@ -7,6 +7,7 @@
 
 #include "job/passage.h"
 #include "job/task.h"
+#include "job/transport.h"
 
 void xv_passage_note_transport(struct xv_passage *passage)
 {
@@ -32,6 +33,13 @@ static int tell(void *user, enum xv_reason_code code, const char *detail, xvsa_e
     if (detail == NULL)
         return xv_run_reason(passage->disk->vm, passage->disk, error, code, NULL);
     return xv_run_reason(passage->disk->vm, passage->disk, error, code, "%s", detail);
+}
+
+static void tell_left(void *user, const char *why)
+{
+    struct xv_passage *passage = user;
+    atomic_store(&passage->backup->attached_left, true);
+    xv_run_note(passage->disk->vm, passage->disk, XV_REASON_CLEANUP_PENDING, "%s", why);
 }
 
 static int begin_writer(struct xv_passage *passage, xvsa_error **error)
@@ -119,8 +127,11 @@ static void fill_source(struct xv_passage *passage)
         .vdi_uuid = passage->disk->snapshot->vdi_uuid,
         .size = passage->size,
         .nbd = passage->disk->plan->nbd,
+        .proxy = xv_transport_proxy(passage->disk),
+        .tag = backup->run->tag,
         .cancel = backup->run->cancel,
         .tell = tell,
+        .left = tell_left,
         .user = passage,
     };
 }

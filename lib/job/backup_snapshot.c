@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "job/backup.h"
+#include "job/transport.h"
 
 /* Tracking is switched on before the snapshot, so that the next backup can start from it. */
 int xv_backup_enable_tracking(struct xv_backup *backup, const struct xv_call *call,
@@ -50,14 +51,43 @@ int xv_backup_block_migration(struct xv_backup *backup, const struct xv_call *ca
     return rc;
 }
 
-static const char **list_skipped(const struct xv_vm_run *run, size_t *ret_count)
+/* What the snapshot leaves out: disks that are skipped, and those that the VM, a proxy's, has attached for
+ * other backups. */
+struct skipped {
+    const char **refs;
+    size_t count;
+    char **borrowed;
+    size_t borrowed_count;
+};
+
+static void free_skipped(struct skipped *skipped)
 {
-    const char **skip = calloc(run->disk_count + 1, sizeof(const char *));
-    for (size_t i = 0; skip != NULL && i < run->disk_count; i++) {
+    for (size_t i = 0; i < skipped->borrowed_count; i++)
+        free(skipped->borrowed[i]);
+    free(skipped->borrowed);
+    free(skipped->refs);
+}
+
+static int list_skipped(const struct xv_backup *backup, const struct xv_call *call,
+                        struct skipped *ret, xvsa_error **error)
+{
+    const struct xv_vm_run *run = backup->run;
+    int rc = 0;
+    if (xv_transport_is_proxy(run->job->plan, run->plan->uuid))
+        rc = xv_hotadd_list(backup->client, backup->vm_ref, call, &ret->borrowed,
+                            &ret->borrowed_count, error);
+    if (rc != 0)
+        return rc;
+    ret->refs = calloc(run->disk_count + ret->borrowed_count + 1, sizeof *ret->refs);
+    if (ret->refs == NULL)
+        return xv_fail_memory(error);
+    for (size_t i = 0; i < run->disk_count; i++) {
         if (run->disks[i].plan->skipped)
-            skip[(*ret_count)++] = run->disks[i].plan->vdi->ref;
+            ret->refs[ret->count++] = run->disks[i].plan->vdi->ref;
     }
-    return skip;
+    for (size_t i = 0; i < ret->borrowed_count; i++)
+        ret->refs[ret->count++] = ret->borrowed[i];
+    return 0;
 }
 
 int xv_backup_take_snapshot(struct xv_backup *backup, xvsa_error **error)
@@ -65,28 +95,27 @@ int xv_backup_take_snapshot(struct xv_backup *backup, xvsa_error **error)
     const struct xv_call whole = xv_run_call(backup->run);
     const struct xv_call call =
         xv_call_within(&whole, backup->run->job->plan->spec->snapshot_timeout_ms);
-    size_t skip_count = 0;
-    const char **skip = list_skipped(backup->run, &skip_count);
-    if (skip == NULL)
-        return xv_fail_memory(error);
-    int rc = xv_snapshot_take(backup->client, backup->vm_ref, backup->run->tag, skip, skip_count,
-                              &call, &backup->snapshot_ref, error);
-    free(skip);
-    backup->snapshot_unsure =
-        rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT || rc == XVSA_ERR_UNKNOWN_OUTCOME;
+    struct skipped skipped = {0};
+    int rc = list_skipped(backup, &call, &skipped, error);
+    if (rc == 0) {
+        rc = xv_snapshot_take(backup->client, backup->vm_ref, backup->run->tag, skipped.refs,
+                              skipped.count, &call, &backup->snapshot_ref, error);
+        backup->snapshot_unsure =
+            rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_TIMEOUT || rc == XVSA_ERR_UNKNOWN_OUTCOME;
+    }
+    free_skipped(&skipped);
     return rc;
 }
 
 int xv_backup_find_snapshot(struct xv_backup *backup, const struct xv_call *call,
                             xvsa_error **error)
 {
-    size_t skip_count = 0;
-    const char **skip = list_skipped(backup->run, &skip_count);
-    if (skip == NULL)
-        return xv_fail_memory(error);
-    int rc = xv_snapshot_find(backup->client, backup->vm_ref, backup->run->tag, skip, skip_count,
-                              call, &backup->snapshot_ref, error);
-    free(skip);
+    struct skipped skipped = {0};
+    int rc = list_skipped(backup, call, &skipped, error);
+    if (rc == 0)
+        rc = xv_snapshot_find(backup->client, backup->vm_ref, backup->run->tag, skipped.refs,
+                              skipped.count, call, &backup->snapshot_ref, error);
+    free_skipped(&skipped);
     return rc;
 }
 

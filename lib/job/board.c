@@ -249,7 +249,7 @@ static int claim(struct board *board, uint32_t **ret, size_t *ret_count, uint32_
                  xvsa_error **error)
 {
     const struct xv_task *given = &board->task->given;
-    size_t most = board->passage->source.nbd ? 1 : board->disk.units;
+    size_t most = xv_source_is_seekable(&board->passage->source) ? 1 : board->disk.units;
     uint32_t *units = calloc(most, sizeof *units);
     size_t count = 0;
     uint32_t unit = 0;

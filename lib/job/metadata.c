@@ -48,7 +48,7 @@ static json_t *sr_to_json(const struct xv_sr *sr)
                      xv_json_text(sr->name), "type", xv_json_text(sr->type));
 }
 
-/* VBDs with their records, CD drives included; disks that are skipped are left out. */
+/* VBDs with their records, CD drives included, but for those that a proxy has for a transfer only. */
 static int gather_vbds(struct xv_vm_run *run, const struct xv_call *call, json_t *vbds,
                        json_t *vdis, xvsa_error **error)
 {
@@ -57,6 +57,8 @@ static int gather_vbds(struct xv_vm_run *run, const struct xv_call *call, json_t
     for (size_t i = 0; rc == 0 && i < vm->vbd_count; i++) {
         const struct xv_vbd *vbd = vm->vbds[i];
         json_t *record = NULL;
+        if (vbd->tag != NULL)
+            continue;
         rc = get_record(run, "VBD", vbd->ref, call, &record, error);
         if (rc != 0)
             break;

@@ -7,6 +7,7 @@
 
 #include "base/buffer.h"
 #include "job/plan.h"
+#include "job/transport.h"
 #include "sched/assignment.h"
 
 #define TEXT_MAX 2048
@@ -80,6 +81,19 @@ static int make_board(struct xv_plan *plan, struct board *board, xvsa_error **er
     return fill_board(plan, board, error);
 }
 
+/* A proxy's own VM is snapshotted before it gets disks of others attached. */
+static void put_proxies_first(const struct xv_plan *plan, size_t *order)
+{
+    size_t first = 0;
+    for (size_t i = 0; plan->spec->use_hotadd && i < plan->vm_count; i++) {
+        size_t vm = order[i];
+        if (!xv_transport_is_proxy(plan, plan->vms[vm].uuid))
+            continue;
+        memmove(&order[first + 1], &order[first], (i - first) * sizeof *order);
+        order[first++] = vm;
+    }
+}
+
 static int reorder(struct xv_plan *plan, struct board *board, xvsa_error **error)
 {
     size_t count = plan->vm_count;
@@ -95,6 +109,7 @@ static int reorder(struct xv_plan *plan, struct board *board, xvsa_error **error
         free(entries);
         return rc;
     }
+    put_proxies_first(plan, order);
     for (size_t i = 0; i < count; i++) {
         vms[i] = plan->vms[order[i]];
         entries[i] = board->vms[order[i]];
@@ -207,6 +222,9 @@ static int place_vm(struct xv_plan *plan, struct xv_plan_vm *vm, const struct xv
         return 0;
     if (entry->owner != XV_SCHED_NONE) {
         take_answers(vm, entry);
+        for (size_t i = 0; i < vm->disk_count; i++)
+            xv_transport_plan(plan, vm, &vm->disks[i]);
+        judge(plan, vm);
         return 0;
     }
     int rc = explain(plan, vm, entry, error);

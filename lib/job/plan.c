@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "job/plan.h"
+#include "job/transport.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -131,7 +132,7 @@ json_t *xv_plan_disk_to_json(const struct xv_plan *plan, const struct xv_plan_di
         return object;
     if (!backup) {
         json_object_set_new(object, "data_bytes", xv_json_count(disk->data_bytes));
-        json_object_set_new(object, "transport", json_string("http"));
+        json_object_set_new(object, "transport", json_string(xv_transport_planned(plan, disk)));
     }
     return object;
 }
@@ -144,7 +145,7 @@ static json_t *disks_to_json(const struct xv_plan *plan, const struct xv_plan_vm
         json_t *object = xv_plan_disk_to_json(plan, disk);
         if (!disk->skipped && plan->spec->type == XV_JOB_BACKUP) {
             json_object_set_new(object, "mode", json_string(xv_mode_name(disk->mode)));
-            json_object_set_new(object, "transport", json_string(disk->nbd ? "nbd" : "http"));
+            json_object_set_new(object, "transport", json_string(xv_transport_planned(plan, disk)));
         }
         json_object_set_new(object, "reasons", xv_reasons_to_json(&disk->reasons));
         json_array_append_new(array, object);

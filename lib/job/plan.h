@@ -28,13 +28,14 @@ struct xv_plan_disk {
     const struct xv_sr *sr; /* restore: where it will be; NULL when not known */
     size_t proxy;           /* index into the plan's proxies; XV_SCHED_NONE */
     struct xv_reasons reasons;
+    bool hotadd; /* it is to be attached to the proxy's VM */
     /* backup */
     const struct xv_vdi *vdi;
     enum xv_mode mode;
     int base_index;            /* disk of the VM's base point; -1: none */
     const char *base_snapshot; /* uuid of the VDI that tracking starts from; NULL: none */
     bool enable_cbt;           /* switch tracking on before the snapshot */
-    bool nbd;                  /* else HTTP */
+    bool nbd;                  /* else HTTP; of those that go over a network */
     /* restore */
     size_t index;        /* of the disk in the point */
     uint64_t data_bytes; /* that will be written */

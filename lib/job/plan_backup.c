@@ -8,27 +8,6 @@
 #include "job/base.h"
 #include "job/earlier.h"
 
-static bool nbd_is_offered(const struct xv_plan *plan)
-{
-    for (size_t i = 0; i < plan->inventory->network_count; i++) {
-        const struct xv_network *network = &plan->inventory->networks[i];
-        if (network->nbd || (network->insecure_nbd && plan->spec->insecure_nbd))
-            return true;
-    }
-    return false;
-}
-
-static void choose_transport(const struct xv_plan *plan, struct xv_plan_disk *disk)
-{
-    disk->nbd = plan->spec->use_nbd && nbd_is_offered(plan);
-    if (disk->nbd)
-        return;
-    if (!plan->spec->use_nbd)
-        xv_reasons_add(&disk->reasons, XV_REASON_NBD_REFUSED_BY_POLICY, NULL);
-    else
-        xv_reasons_add(&disk->reasons, XV_REASON_NBD_NOT_ENABLED, NULL);
-}
-
 bool xv_plan_skips_disk(const struct xv_selection *selection, const struct xv_vbd *vbd,
                         struct xv_reasons *reasons)
 {
@@ -62,7 +41,6 @@ static void plan_disk(const struct xv_plan *plan, const struct xv_plan_vm *vm,
     if (disk->skipped)
         return;
     xv_base_choose(plan->spec, plan->inventory, vm->base, disk);
-    choose_transport(plan, disk);
 }
 
 static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_plan_vm *vm,
@@ -75,13 +53,17 @@ static int plan_vm(struct xv_plan *plan, const struct xv_vm *from, struct xv_pla
     if (vm->disks == NULL)
         return xv_fail_memory(error);
     size_t moved = 0;
+    size_t borrowed = 0;
     for (size_t i = 0; i < from->vbd_count; i++) {
+        borrowed += from->vbds[i]->tag != NULL;
         if (!xv_vbd_is_disk(from->vbds[i]))
             continue;
         plan_disk(plan, vm, from->vbds[i], &vm->disks[vm->disk_count]);
         moved += !vm->disks[vm->disk_count].skipped;
         vm->disk_count++;
     }
+    if (borrowed > 0)
+        xv_reasons_add(&vm->reasons, XV_REASON_PROXY_DISKS_LEFT_OUT, "%zu", borrowed);
     if (moved == 0)
         xv_reasons_add(&vm->reasons, XV_REASON_VM_HAS_NO_DISKS, NULL);
     if (from->has_vusbs)

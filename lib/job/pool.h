@@ -16,12 +16,22 @@
 
 #define XV_PROXY_DISKS 4
 
-/* A worker bound to a VM of the pool. Text is immutable; reference counted by whoever lists it. */
+/* A worker bound to a VM of the pool. Text is immutable, but for the device path, which is set once; reference counted by whoever lists it. */
 struct xv_proxy;
 
 const char *xv_proxy_name(const struct xv_proxy *proxy);
 const char *xv_proxy_vm_uuid(const struct xv_proxy *proxy);
 uint32_t xv_proxy_max_disks(const struct xv_proxy *proxy);
+/* Tells that this process runs on the proxy's VM, so that disks may be attached to it. device_path: folder
+ * where its devices show up; NULL: /dev, and the VM's uuid is compared with that of this machine, where it
+ * tells it. INVALID when it is another. */
+int xv_proxy_run_here(struct xv_proxy *proxy, const char *device_path,
+                      xvsa_error **error) XV_MUST_CHECK;
+/* The folder; NULL when this process does not run on the proxy's VM. */
+const char *xv_proxy_device_path(const struct xv_proxy *proxy);
+/* Sets one of the proxy's positions for attached disks aside; false when all are taken. */
+bool xv_proxy_take_device(struct xv_proxy *proxy);
+void xv_proxy_give_device(struct xv_proxy *proxy);
 struct xv_proxy *xv_proxy_ref(struct xv_proxy *proxy);
 void xv_proxy_unref(struct xv_proxy *proxy);
 

@@ -3,16 +3,26 @@
  * Proxies: where they run now, and what they reach from there.
  */
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "job/pool.h"
+
+/* Where a guest of Xen finds its own uuid. */
+#define OWN_UUID  "/sys/hypervisor/uuid"
+#define UUID_SIZE 64
+/* Disks attached to one VM at once, over all jobs: each costs its host a process. */
+#define DEVICES_MOST 16
 
 struct xv_proxy {
     atomic_uint references;
     char *name;
     char *vm_uuid;
     uint32_t max_disks;
+    _Atomic(char *) device_path; /* NULL: this process runs elsewhere */
+    atomic_uint devices;         /* disks attached to its VM */
 };
 
 const char *xv_proxy_name(const struct xv_proxy *proxy)
@@ -30,6 +40,55 @@ uint32_t xv_proxy_max_disks(const struct xv_proxy *proxy)
     return proxy->max_disks;
 }
 
+/* What a Xen guest knows itself by; false when this machine is none. */
+static bool read_own_uuid(char *uuid, size_t size)
+{
+    FILE *file = fopen(OWN_UUID, "re");
+    if (file == NULL)
+        return false;
+    bool found = fgets(uuid, (int)size, file) != NULL;
+    fclose(file);
+    uuid[strcspn(uuid, "\n")] = '\0';
+    return found;
+}
+
+int xv_proxy_run_here(struct xv_proxy *proxy, const char *device_path, xvsa_error **error)
+{
+    char uuid[UUID_SIZE] = "";
+    if (device_path == NULL && read_own_uuid(uuid, sizeof uuid) &&
+        strcasecmp(uuid, proxy->vm_uuid) != 0)
+        return xv_fail(error, XVSA_ERR_INVALID, "job",
+                       "proxy %s: this process runs on the VM %s, not on %s", proxy->name, uuid,
+                       proxy->vm_uuid);
+    char *path = strdup(device_path == NULL ? "/dev" : device_path);
+    char *none = NULL;
+    if (path == NULL)
+        return xv_fail_memory(error);
+    if (atomic_compare_exchange_strong(&proxy->device_path, &none, path))
+        return 0;
+    free(path);
+    return xv_fail(error, XVSA_ERR_STATE, "job", "proxy %s: its devices are known already",
+                   proxy->name);
+}
+
+const char *xv_proxy_device_path(const struct xv_proxy *proxy)
+{
+    return atomic_load(&((struct xv_proxy *)(uintptr_t)proxy)->device_path);
+}
+
+bool xv_proxy_take_device(struct xv_proxy *proxy)
+{
+    if (atomic_fetch_add(&proxy->devices, 1) < DEVICES_MOST)
+        return true;
+    atomic_fetch_sub(&proxy->devices, 1);
+    return false;
+}
+
+void xv_proxy_give_device(struct xv_proxy *proxy)
+{
+    atomic_fetch_sub(&proxy->devices, 1);
+}
+
 struct xv_proxy *xv_proxy_ref(struct xv_proxy *proxy)
 {
     atomic_fetch_add_explicit(&proxy->references, 1, memory_order_relaxed);
@@ -43,6 +102,7 @@ void xv_proxy_unref(struct xv_proxy *proxy)
         return;
     free(proxy->name);
     free(proxy->vm_uuid);
+    free(atomic_load(&proxy->device_path));
     free(proxy);
 }
 

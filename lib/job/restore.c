@@ -186,17 +186,20 @@ static bool has_tag(void *user, const char *tag)
     return strcmp(user, tag) == 0;
 }
 
-/* Everything that was made goes, also what an answer that was lost made. */
-static bool undo(struct xv_restore *restore)
+/* Everything that was made goes, also what an answer that was lost made; of a restore that is complete, what
+ * it does not need any more. */
+static bool clean(struct xv_restore *restore)
 {
     const struct xv_call call = xv_run_cleanup_call();
     size_t removed = 0;
     size_t left = 0;
     xvsa_error *error = NULL;
     int rc = 0;
-    if (restore->vm_ref != NULL)
+    /* A complete VM and its disks bear no marks any more: the sweep takes but what is attached elsewhere. */
+    bool whole = !restore->completed;
+    if (whole && restore->vm_ref != NULL)
         rc = xv_vm_destroy(restore->client, restore->vm_ref, &call, &error);
-    for (size_t i = 0; rc == 0 && i < restore->run->disk_count; i++) {
+    for (size_t i = 0; whole && rc == 0 && i < restore->run->disk_count; i++) {
         if (restore->vdi_refs[i] != NULL)
             rc = xv_vdi_destroy(restore->client, restore->vdi_refs[i], &call, &error);
     }
@@ -244,7 +247,8 @@ static void conclude(struct xv_restore *restore, int rc, const xvsa_error *error
     const struct xv_call call = xv_run_cleanup_call();
     bool may = xv_task_await_pool(run, &call, NULL) == 0;
     if (restore->touched && !keep)
-        xv_run_settle(run, restore->completed || (may && undo(restore)));
+        xv_run_settle(run, (restore->completed && !atomic_load(&restore->attached_left)) ||
+                               (may && clean(restore)));
     unpin_point(restore);
 }
 

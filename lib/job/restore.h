@@ -18,6 +18,7 @@ struct xv_restore {
     json_t *warnings;        /* texts about what the pool did not take */
     bool touched;            /* something of this VM may be in the pool */
     bool completed;
+    atomic_bool attached_left; /* a disk is still attached to the proxy */
     /* of a task */
     pthread_mutex_t noting; /* guards facts, and is held while they are kept */
     json_t *facts;          /* what a successor has to know; NULL: not a task */
@@ -47,9 +48,23 @@ int xv_restore_note(struct xv_restore *restore, const struct xv_disk_run *disk,
                     const char *vdi_uuid, uint64_t offset, const struct xv_call *call,
                     xvsa_error **error) XV_MUST_CHECK;
 
+/* Where a disk's data go. */
+struct xv_restore_target {
+    const char *vdi_ref;
+    struct xv_disk
+        *device; /* the VDI, attached to the VM that this process runs on; NULL: HTTP is used */
+    struct xv_proxy *proxy; /* whose VM it is */
+};
+
+/* restore_hotadd.c: attaches the VDI where that is possible; what speaks against it is told. */
+int xv_restore_attach(struct xv_disk_run *disk, struct xv_restore_target *target,
+                      const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+/* Before the disk is given to its VM, which could not start with it attached elsewhere. */
+void xv_restore_detach(struct xv_restore_target *target);
+
 /* Sends ranges of a disk of a restore point to a VDI in one request; they are there when it returns 0. */
 int xv_restore_send(struct xv_disk_run *disk, struct xv_disk *source, const struct xv_extents *data,
-                    const char *vdi_ref, const struct xv_call *call,
+                    const struct xv_restore_target *target, const struct xv_call *call,
                     xvsa_error **error) XV_MUST_CHECK;
 
 /* Makes the VDI of a disk and writes its data; the body of its thread. */

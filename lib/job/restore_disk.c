@@ -27,6 +27,8 @@ struct passage {
     uint64_t offset; /* everything before it is acknowledged */
     uint64_t bytes;  /* sent by this process */
     uint32_t segments;
+    struct xv_restore_target target;
+    const char *transport;
 };
 
 static const char *text_of(const json_t *object, const char *name)
@@ -187,7 +189,7 @@ static int send_segment(struct passage *passage, const struct xv_extents *segmen
         rc = xv_restore_note(passage->restore, passage->disk, passage->vdi_uuid, passage->offset,
                              &passage->call, error);
     if (rc == 0)
-        rc = xv_restore_send(passage->disk, passage->source, segment, passage->vdi_ref,
+        rc = xv_restore_send(passage->disk, passage->source, segment, &passage->target,
                              &passage->call, error);
     if (rc != 0)
         return rc;
@@ -231,7 +233,7 @@ static int send_all(struct passage *passage, const struct xv_extents *data, xvsa
     }
     int rc = data->count == 0 ? 0
                               : xv_restore_send(passage->disk, passage->source, data,
-                                                passage->vdi_ref, &passage->call, error);
+                                                &passage->target, &passage->call, error);
     if (rc == 0)
         passage->bytes = xv_extents_bytes(data);
     return rc;
@@ -249,8 +251,14 @@ static int pass(struct passage *passage, xvsa_error **error)
                                 &passage->source, error);
     if (rc == 0)
         rc = xv_disk_allocated(passage->source, &data, &passage->call, error);
+    passage->target.vdi_ref = passage->vdi_ref;
+    if (rc == 0 && data.count > 0)
+        rc = xv_restore_attach(disk, &passage->target, &passage->call, error);
+    if (passage->target.device != NULL)
+        passage->transport = passage->target.device->ops->transport;
     if (rc == 0)
         rc = send_all(passage, &data, error);
+    xv_restore_detach(&passage->target);
     xv_disk_close(passage->source);
     xv_extents_free(&data);
     return rc;
@@ -262,7 +270,7 @@ static void report(const struct passage *passage)
     const struct xv_job *job = disk->vm->job;
     atomic_fetch_add(&disk->vm->job->bytes_stored, passage->bytes);
     pthread_mutex_lock(&disk->vm->job->lock);
-    disk->transport = "http";
+    disk->transport = passage->transport;
     disk->bytes_written = passage->bytes;
     if (job->task != NULL && passage->segments > 0)
         disk->movers = json_pack("[{s:s, s:o, s:i}]", "proxy", job->task->given.proxy, "bytes",
@@ -273,8 +281,10 @@ static void report(const struct passage *passage)
 int xv_restore_disk(struct xv_disk_run *disk, xvsa_error **error)
 {
     struct xv_job *job = disk->vm->job;
-    struct passage passage = {
-        .disk = disk, .restore = disk->vm->work, .call = xv_run_call(disk->vm)};
+    struct passage passage = {.disk = disk,
+                              .restore = disk->vm->work,
+                              .call = xv_run_call(disk->vm),
+                              .transport = "http"};
     size_t host = job->plan->site.proxies[disk->plan->proxy].host;
     int64_t begun = xv_clock_ms();
     int rc = xv_slots_take(job->slots, disk->plan->proxy, host, 0, &passage.call, error);

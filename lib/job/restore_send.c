@@ -110,8 +110,8 @@ static int settle(struct sending *sending, int rc, xvsa_error *failure, xvsa_err
     return rc;
 }
 
-static int send_and_read(struct sending *sending, const char *vdi_ref, const struct xv_call *call,
-                         xvsa_error **error)
+static int send_and_read(struct sending *sending, const struct xv_restore_target *target,
+                         const struct xv_call *call, xvsa_error **error)
 {
     struct xv_restore *restore = sending->disk->vm->work;
     /* The point's blocks begin and end anywhere at multiples of the chunk size. */
@@ -121,8 +121,11 @@ static int send_and_read(struct sending *sending, const char *vdi_ref, const str
     if (rc != 0)
         return rc;
     xvsa_error *failure = NULL;
-    rc = xv_vdi_import(restore->client, xv_run_host(sending->disk), vdi_ref, sending->data, chunk,
-                       sending->queue, call, &failure);
+    if (target->device != NULL)
+        rc = xv_disk_write(target->device, sending->queue, call, &failure);
+    else
+        rc = xv_vdi_import(restore->client, xv_run_host(sending->disk), target->vdi_ref,
+                           sending->data, chunk, sending->queue, call, &failure);
     if (rc != 0) {
         xvsa_cancel_fire(sending->stop);
         xv_block_queue_stop(sending->queue);
@@ -132,15 +135,15 @@ static int send_and_read(struct sending *sending, const char *vdi_ref, const str
 }
 
 static int send_once(struct xv_disk_run *disk, struct xv_disk *source,
-                     const struct xv_extents *data, const char *vdi_ref, const struct xv_call *call,
-                     xvsa_error **error)
+                     const struct xv_extents *data, const struct xv_restore_target *target,
+                     const struct xv_call *call, xvsa_error **error)
 {
     struct sending sending = {.disk = disk, .source = source, .data = data};
     int rc = make_queue(&sending, error);
     if (rc == 0)
         rc = xvsa_cancel_new(&sending.stop, error);
     if (rc == 0)
-        rc = send_and_read(&sending, vdi_ref, call, error);
+        rc = send_and_read(&sending, target, call, error);
     if (rc != 0)
         atomic_fetch_sub(&disk->vm->job->bytes_done, sending.counted);
     if (sending.queue != NULL)
@@ -150,15 +153,16 @@ static int send_once(struct xv_disk_run *disk, struct xv_disk *source,
 }
 
 int xv_restore_send(struct xv_disk_run *disk, struct xv_disk *source, const struct xv_extents *data,
-                    const char *vdi_ref, const struct xv_call *call, xvsa_error **error)
+                    const struct xv_restore_target *target, const struct xv_call *call,
+                    xvsa_error **error)
 {
     xvsa_error *failure = NULL;
-    int rc = send_once(disk, source, data, vdi_ref, call, &failure);
+    int rc = send_once(disk, source, data, target, call, &failure);
     if (rc == XVSA_ERR_AUTH) {
         /* The session ended between the making of the transfer's task and the request. The next task is made with a
          * new one, and the same ranges may be sent again. */
         xv_error_clear(&failure);
-        rc = send_once(disk, source, data, vdi_ref, call, &failure);
+        rc = send_once(disk, source, data, target, call, &failure);
     }
     if (rc != 0 && error != NULL)
         *error = failure;

@@ -311,7 +311,7 @@ bool xv_selection_excludes_disk(const struct xv_selection *selection, const stru
 
 bool xv_vbd_is_disk(const struct xv_vbd *vbd)
 {
-    return vbd->vdi != NULL && strcmp(vbd->type, "Disk") == 0;
+    return vbd->vdi != NULL && strcmp(vbd->type, "Disk") == 0 && vbd->tag == NULL;
 }
 
 static json_t *disks_of(const struct xv_vm *vm)

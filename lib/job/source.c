@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "job/slots.h"
+#include "job/transport.h"
 
 /* A source that failed is opened anew when it had worked for so long, or once: the session that its export was named
  * by may have been renewed. */
@@ -18,6 +19,49 @@ void xv_source_close(struct xv_source *source)
 {
     xv_disk_close(source->disk);
     source->disk = NULL;
+    if (source->device)
+        xv_proxy_give_device(source->proxy);
+    source->device = false;
+}
+
+bool xv_source_is_seekable(const struct xv_source *source)
+{
+    return source->nbd || source->proxy != NULL;
+}
+
+static int tell_clone(void *user, xvsa_error **error)
+{
+    const struct xv_source *source = user;
+    return source->tell(source->user, XV_REASON_HOTADD_HVM_CLONE, NULL, error);
+}
+
+static void tell_left(void *user, const char *why)
+{
+    const struct xv_source *source = user;
+    source->left(source->user, why);
+}
+
+static int attach(struct xv_source *source, const struct xv_call *call,
+                  enum xv_hotadd_fault *ret_fault, xvsa_error **error)
+{
+    const struct xv_hotadd_options options = {
+        .env = source->env,
+        .vm_uuid = xv_proxy_vm_uuid(source->proxy),
+        .device_path = xv_proxy_device_path(source->proxy),
+        .tag = source->tag,
+        .disk_name = source->vdi_uuid,
+        .size = source->size,
+        .cloning = tell_clone,
+        .left = tell_left,
+        .user = source,
+    };
+    *ret_fault = XV_HOTADD_NO_DEVICE;
+    source->device = xv_proxy_take_device(source->proxy);
+    if (!source->device)
+        return xv_fail(error, XVSA_ERR_BUSY, "job", "too many disks are attached to the VM %s",
+                       options.vm_uuid);
+    return xv_vdi_open_hotadd(source->client, source->vdi_ref, &options, call, &source->disk,
+                              ret_fault, error);
 }
 
 static int open_nbd(struct xv_source *source, const struct xv_call *call, xvsa_error **error)
@@ -66,12 +110,41 @@ static int fall_back(struct xv_source *source, int rc, xvsa_error *failure,
     return rc != 0 ? rc : open_http(source, call, error);
 }
 
+/* No more hot-add, with the reason. Takes failure over. */
+static int leave_hotadd(struct xv_source *source, int rc, xvsa_error *failure,
+                        enum xv_hotadd_fault fault, xvsa_error **error)
+{
+    xv_source_close(source);
+    bool others = source->spec->use_nbd || source->spec->use_http;
+    if (rc == XVSA_ERR_REFUSED || !can_go_on(source, rc) || !others) {
+        if (error != NULL)
+            *error = failure;
+        else
+            xvsa_error_unref(failure);
+        return rc;
+    }
+    rc = source->tell(source->user, xv_transport_fault(fault), xvsa_error_message(failure), error);
+    xvsa_error_unref(failure);
+    source->proxy = NULL;
+    return rc;
+}
+
 int xv_source_open(struct xv_source *source, const struct xv_call *call, xvsa_error **error)
 {
     if (source->disk != NULL)
         return 0;
     xvsa_error *failure = NULL;
-    int rc;
+    int rc = 0;
+    if (source->proxy != NULL) {
+        enum xv_hotadd_fault fault;
+        rc = attach(source, call, &fault, &failure);
+        if (rc == 0)
+            return 0;
+        rc = leave_hotadd(source, rc, failure, fault, error);
+        if (rc != 0)
+            return rc;
+        failure = NULL;
+    }
     if (source->nbd) {
         rc = open_nbd(source, call, &failure);
         if (rc != 0)
@@ -80,16 +153,21 @@ int xv_source_open(struct xv_source *source, const struct xv_call *call, xvsa_er
         rc = open_http(source, call, error);
     } else {
         rc = xv_fail(error, XVSA_ERR_UNSUPPORTED, "job",
-                     "the pool offers no NBD, and the job allows no other transport");
+                     "of the transports that the job allows none can be used for this disk");
     }
     return rc;
 }
 
-/* After a failure of an open source: through NBD once more, else through HTTP. Takes failure over. */
+/* After a failure of an open source: an attached disk through NBD, NBD once more, else through HTTP. Takes
+ * failure over. */
 static int replace(struct xv_source *source, int rc, xvsa_error *failure,
                    const struct xv_call *call, xvsa_error **error)
 {
     bool by_nbd = strcmp(xv_source_transport(source), "nbd") == 0;
+    if (strcmp(xv_source_transport(source), "hotadd") == 0) {
+        rc = leave_hotadd(source, rc, failure, XV_HOTADD_FAILED, error);
+        return rc != 0 ? rc : xv_source_open(source, call, error);
+    }
     bool again = source->reopened_ms == 0 || xv_clock_ms() - source->reopened_ms > WORKED_MS;
     if (!by_nbd || !can_go_on(source, rc)) {
         if (error != NULL)

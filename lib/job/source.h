@@ -21,11 +21,17 @@ struct xv_source {
     const char *vdi_ref, *vdi_uuid;
     uint64_t size;
     bool nbd;
+    struct xv_proxy
+        *proxy; /* to whose VM the disk is attached, which is this one; NULL: it is not hot-added */
+    const char *tag;     /* of what is made in the pool for that */
     xvsa_cancel *cancel; /* once it is fired, failures are somebody's wish */
     /* Tells a reason; fails when the policy refuses it. */
     int (*tell)(void *user, enum xv_reason_code code, const char *detail, xvsa_error **error);
+    /* Told when something made for hot-add could not be removed. */
+    void (*left)(void *user, const char *why);
     void *user;
 
+    bool device;          /* one of the proxy's is taken */
     struct xv_disk *disk; /* NULL until opened */
     int64_t reopened_ms;  /* xv_clock_ms; 0: never */
 };
@@ -34,7 +40,9 @@ struct xv_source {
 int xv_source_open(struct xv_source *source, const struct xv_call *call,
                    xvsa_error **error) XV_MUST_CHECK;
 void xv_source_close(struct xv_source *source);
-/* "nbd", "http"; NULL while closed. */
+/* True when any part can be read at any time, so that it is opened once for all. */
+bool xv_source_is_seekable(const struct xv_source *source);
+/* "hotadd", "nbd", "http"; NULL while closed. */
 const char *xv_source_transport(const struct xv_source *source);
 
 /* Puts ranges of the disk into the writer, opening it first where that is needed; a transport that fails on the

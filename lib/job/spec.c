@@ -65,25 +65,29 @@ static int read_retry(struct xv_spec *spec, xvsa_error **error)
     return rc;
 }
 
-static int read_transports(struct xv_spec *spec, xvsa_error **error)
+static int read_transports(struct xv_spec *spec, bool has_nbd, xvsa_error **error)
 {
     const json_t *array = NULL;
     int rc = xv_json_read_array(spec->json, PATH, "transports", &array, error);
     if (rc != 0 || array == NULL)
         return rc;
+    spec->use_hotadd = false;
     spec->use_nbd = false;
     spec->use_http = false;
     for (size_t i = 0; i < json_array_size(array); i++) {
         const char *name = json_string_value(json_array_get(array, i));
-        if (name != NULL && strcmp(name, "nbd") == 0)
+        if (name != NULL && strcmp(name, "hotadd") == 0)
+            spec->use_hotadd = true;
+        else if (name != NULL && strcmp(name, "nbd") == 0 && has_nbd)
             spec->use_nbd = true;
         else if (name != NULL && strcmp(name, "http") == 0)
             spec->use_http = true;
         else
-            return xv_fail(error, XVSA_ERR_INVALID, "job",
-                           PATH ".transports[%zu]: must be \"nbd\" or \"http\"", i);
+            return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".transports[%zu]: must be %s", i,
+                           has_nbd ? "\"hotadd\", \"nbd\" or \"http\"" : "\"hotadd\" or \"http\"");
     }
-    if (!spec->use_nbd && !spec->use_http)
+    spec->wants_hotadd = spec->use_hotadd;
+    if (!spec->use_hotadd && !spec->use_nbd && !spec->use_http)
         return xv_fail(error, XVSA_ERR_INVALID, "job", PATH ".transports: must name at least one");
     return 0;
 }
@@ -147,7 +151,7 @@ static int read_backup(struct xv_spec *spec, xvsa_error **error)
     if (rc == 0)
         rc = xv_json_read_choice(spec->json, PATH, "cbt", cbt_names, &cbt, error);
     if (rc == 0)
-        rc = read_transports(spec, error);
+        rc = read_transports(spec, true, error);
     if (rc == 0)
         rc = xv_json_read_bool(spec->json, PATH, "insecure_nbd", &spec->insecure_nbd, error);
     if (rc == 0)
@@ -204,8 +208,9 @@ static int read_points(struct xv_spec *spec, xvsa_error **error)
 
 static int read_restore(struct xv_spec *spec, xvsa_error **error)
 {
-    static const char *const members[] = {"retry",    "only_failed_of", "points",  "srs", "disks",
-                                          "networks", "default_sr",     "vm_name", "mac", NULL};
+    static const char *const members[] = {"retry", "only_failed_of", "points",     "srs",
+                                          "disks", "networks",       "default_sr", "vm_name",
+                                          "mac",   "transports",     NULL};
     static const char *const mac_names[] = {"auto", "keep", "renew", NULL};
     int mac = XV_MAC_AUTO;
     spec->vm_name = "{name}";
@@ -226,6 +231,8 @@ static int read_restore(struct xv_spec *spec, xvsa_error **error)
         rc = xv_json_read_text(spec->json, PATH, "vm_name", &spec->vm_name, error);
     if (rc == 0)
         rc = xv_json_read_choice(spec->json, PATH, "mac", mac_names, &mac, error);
+    if (rc == 0)
+        rc = read_transports(spec, false, error);
     spec->mac = (enum xv_mac_policy)mac;
     return rc;
 }
@@ -277,6 +284,7 @@ int xv_spec_read(const char *text, struct xv_spec **ret, xvsa_error **error)
     if (spec == NULL)
         return xv_fail_memory(error);
     spec->name = "";
+    spec->use_hotadd = true;
     spec->use_nbd = true;
     spec->use_http = true;
     spec->block_migration = true;

@@ -31,10 +31,12 @@ struct xv_spec {
     int64_t retry_delay_ms;
     int64_t priority;           /* in a site's queue: higher ones first */
     const char *only_failed_of; /* id of an earlier job; NULL: none */
+    bool use_hotadd, use_nbd, use_http;
+    bool wants_hotadd; /* it is asked for by name */
     /* backup */
     struct xv_selection *selection;
     enum xv_cbt_policy cbt;
-    bool use_nbd, use_http, insecure_nbd, block_migration;
+    bool insecure_nbd, block_migration;
     int64_t parallel_vms; /* 0: as many as the proxies take disks */
     int64_t snapshot_timeout_ms;
     int64_t sr_reserve_bytes; /* that a VM's snapshots must leave free on an SR */

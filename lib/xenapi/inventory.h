@@ -65,6 +65,7 @@ struct xv_vbd {
     const struct xv_vm *vm;
     const struct xv_vdi *vdi; /* NULL: empty */
     bool bootable, attached;
+    const char *tag; /* other_config["xvsa"]: the VM has it for as long as data move; or NULL */
 };
 
 struct xv_vif {

@@ -243,6 +243,7 @@ static int read_vbd(void *user, const char *ref, const struct xv_value *record, 
     vbd->mode = text(&copier, "mode");
     vbd->bootable = flag(&copier, "bootable");
     vbd->attached = flag(&copier, "currently_attached");
+    vbd->tag = entry(&copier, "other_config", XV_TAG_KEY);
     return finish(&copier, vbd, error);
 }
 
@@ -341,7 +342,7 @@ TEXTS(network, AT(network, ref), AT(network, uuid), AT(network, name), AT(networ
 TEXTS(pif, AT(pif, ref), AT(pif, address));
 TEXTS(vdi, AT(vdi, ref), AT(vdi, uuid), AT(vdi, name), AT(vdi, type), AT(vdi, snapshot_of),
       AT(vdi, vhd_parent), AT(vdi, tag));
-TEXTS(vbd, AT(vbd, ref), AT(vbd, device), AT(vbd, type), AT(vbd, mode));
+TEXTS(vbd, AT(vbd, ref), AT(vbd, device), AT(vbd, type), AT(vbd, mode), AT(vbd, tag));
 TEXTS(vif, AT(vif, ref), AT(vif, device), AT(vif, mac));
 TEXTS(vm, AT(vm, ref), AT(vm, uuid), AT(vm, name), AT(vm, power_state), AT(vm, snapshot_of),
       AT(vm, tag));
@@ -360,7 +361,8 @@ MEMBERS(pif, "host", "network", "IP", "currently_attached", "management");
 MEMBERS(vdi, "uuid", "name_label", "type", "SR", "snapshot_of", "virtual_size",
         "physical_utilisation", "managed", "missing", "sharable", "read_only", "is_a_snapshot",
         "cbt_enabled", "on_boot", "sm_config", "other_config");
-MEMBERS(vbd, "VM", "VDI", "userdevice", "type", "mode", "bootable", "currently_attached");
+MEMBERS(vbd, "VM", "VDI", "userdevice", "type", "mode", "bootable", "currently_attached",
+        "other_config");
 MEMBERS(vif, "VM", "network", "device", "MAC");
 MEMBERS(vm, "uuid", "name_label", "power_state", "resident_on", "snapshot_of", "is_a_template",
         "is_a_snapshot", "is_control_domain", "VUSBs", "other_config", "tags");

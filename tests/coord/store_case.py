@@ -97,6 +97,8 @@ class Cluster:
     """Some etcd servers that form one store."""
 
     def __init__(self, case, size, *options, tls=None):
+        if not shutil.which("etcd"):
+            case.skipTest("no etcd program is installed")
         self.folder = tempfile.mkdtemp(prefix="xvsa-etcd-")
         case.addCleanup(shutil.rmtree, self.folder, ignore_errors=True)
         case.addCleanup(self.kill)
@@ -257,7 +259,6 @@ class Drive:
         self.process.stdin = open(os.devnull, "w", encoding="ascii")
 
 
-@unittest.skipUnless(shutil.which("etcd"), "no etcd program is installed")
 class StoreCase(unittest.TestCase):
     """Tests against real etcd servers."""
 

@@ -163,6 +163,7 @@ def may_make_namespaces():
     return made
 
 
+@unittest.skipUnless(shutil.which("etcd"), "no etcd program is installed")
 @unittest.skipUnless(may_make_namespaces(), "network namespaces cannot be made here")
 class Partition(StoreCase):
     """Three servers, each in a network of its own; one is cut off from the others."""

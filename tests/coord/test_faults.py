@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Servers killed, frozen, wiped and full; answers lost: no transaction is done twice or half."""
 
+import os
+import shutil
 import signal
+import tempfile
 import time
 import unittest
 
@@ -248,6 +251,46 @@ class Coordinators(StoreCase):
         self.assertTrue(self.decides(last, next_term))
         self.assertFalse(self.decides(members[2] if last is not members[2] else members[1],
                                       next_term))
+
+
+class FileCoordinators(StoreCase):
+    """Members of one machine that share a file."""
+
+    def setUp(self):
+        folder = tempfile.mkdtemp(prefix="xvsa-file-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        self.url = "sqlite:" + os.path.join(folder, "state.db")
+
+    def test_coordinator_is_killed(self):
+        members = self.members(self.url, 3, ttl_ms=600000)
+        first, term = self.elect(members)
+        self.assertIs(first, members[0])
+        first.kill()
+        second, next_term = self.elect(members[1:])  # long before the lease's time is over
+        self.assertIs(second, members[1])
+        self.assert_one_decides([(second, term), (second, next_term)])
+
+    def test_coordinator_is_frozen(self):
+        members = self.members(self.url, 2)
+        first, term = self.elect(members)
+        first.process.send_signal(signal.SIGSTOP)
+        second, next_term = self.elect(members[1:])
+        first.process.send_signal(signal.SIGCONT)
+        self.assert_one_decides([(first, term), (second, next_term)])
+        wait_for(lambda: first.good(do="state")["generation"] == 2, "the frozen one to join again")
+        self.assertEqual(first.good(do="elect")["term"], 0)
+
+    def test_work_of_several(self):
+        drives = [self.drive(self.url) for _ in range(3)]
+        for i, drive in enumerate(drives):
+            drive.send(do="claim", name=f"p{i}", count=100)
+        outcomes = {}
+        for drive in drives:
+            answer = drive.read()
+            self.assertEqual(answer["rc"], "OK", answer["error"])
+            outcomes.update(answer["outcomes"])
+        kept = drives[0].good(do="range", key="d/")["pairs"]
+        self.assertEqual(set(kept), {key for key, done in outcomes.items() if done})
 
 
 if __name__ == "__main__":

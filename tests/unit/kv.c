@@ -507,6 +507,45 @@ START_TEST(a_dead_process_has_no_lease)
 }
 END_TEST
 
+static int64_t revision_of(struct xv_kv *store)
+{
+    xvsa_error *error = NULL;
+    struct xv_kv_list list;
+    ck_ok(xv_kv_range(store, "none/", NULL, &list, &error), error);
+    int64_t revision = list.revision;
+    xv_kv_list_free(&list);
+    return revision;
+}
+
+static void *look_around(void *store)
+{
+    for (int i = 0; i < 50; i++)
+        (void)count(store, "l/");
+    return NULL;
+}
+
+START_TEST(a_lease_ends_once)
+{
+    ck_assert(open_both(STORE_FILE));
+    struct xv_kv *handles[4] = {kv, other, NULL, NULL};
+    pthread_t threads[4];
+    pid_t child = live_elsewhere(true);
+    for (int i = 2; i < 4; i++)
+        ck_assert(stores_open(&stores, STORE_FILE, &handles[i]));
+    int64_t before = revision_of(kv);
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, look_around, handles[i]);
+    kill(child, SIGKILL);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    ck_assert_uint_eq(count(kv, "l/"), 0);
+    ck_assert_int_eq(revision_of(kv), before + 1);
+    xv_kv_close(handles[2]);
+    xv_kv_close(handles[3]);
+}
+END_TEST
+
 START_TEST(a_handle_takes_its_leases_along)
 {
     ck_assert(open_both(STORE_FILE));
@@ -583,6 +622,7 @@ static void fill(Suite *suite)
     tcase_add_loop_test(tests, epochs_only_grow, 0, STORE_KINDS);
     tcase_add_loop_test(tests, prefixes_keep_sites_apart, 0, STORE_KINDS);
     tcase_add_test(tests, a_dead_process_has_no_lease);
+    tcase_add_test(tests, a_lease_ends_once);
     tcase_add_test(tests, a_handle_takes_its_leases_along);
     tcase_add_test(tests, processes_do_not_lose_changes);
     tcase_add_test(tests, addresses_are_checked);

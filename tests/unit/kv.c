@@ -1,95 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What every store must do, over each kind of store; and what a file shared by processes must do.
+ * What every store must do, over each kind of store.
  */
-#include "unit.h"
-
-#include <pthread.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "coord/epoch.h"
-#include "coord/kv.h"
-#include "stores.h"
-
-#define SOON_MS 30000
-
-static struct stores stores;
-static struct xv_kv *kv;
-static struct xv_kv *other; /* another handle of the same store, or the same in memory */
-
-static void set_up(void)
-{
-    stores_start(&stores);
-}
-
-static void tear_down(void)
-{
-    if (other != kv)
-        xv_kv_close(other);
-    xv_kv_close(kv);
-    kv = NULL;
-    other = NULL;
-    stores_stop(&stores);
-}
-
-/* Opens the kind of store twice; false when there is none of that kind here. */
-static bool open_both(int kind)
-{
-    if (!stores_open(&stores, (enum store_kind)kind, &kv))
-        return false;
-    other = kv;
-    return kind == STORE_MEMORY || stores_open(&stores, (enum store_kind)kind, &other);
-}
-
-static void put_leased(struct xv_kv *store, const char *key, const char *value, int64_t lease)
-{
-    xvsa_error *error = NULL;
-    struct xv_kv_op op = {XV_KV_PUT, key, value, lease};
-    bool succeeded = false;
-    ck_ok(xv_kv_txn(store, NULL, 0, &op, 1, NULL, &succeeded, NULL, &error), error);
-    ck_assert(succeeded);
-}
-
-static void put(struct xv_kv *store, const char *key, const char *value)
-{
-    put_leased(store, key, value, 0);
-}
-
-/* Tells whether the compare holds, changing nothing. */
-static bool holds(struct xv_kv *store, struct xv_kv_compare compare)
-{
-    xvsa_error *error = NULL;
-    bool succeeded = false;
-    ck_ok(xv_kv_txn(store, &compare, 1, NULL, 0, NULL, &succeeded, NULL, &error), error);
-    return succeeded;
-}
-
-static size_t count(struct xv_kv *store, const char *prefix)
-{
-    xvsa_error *error = NULL;
-    struct xv_kv_list list;
-    ck_ok(xv_kv_range(store, prefix, NULL, &list, &error), error);
-    size_t result = list.count;
-    xv_kv_list_free(&list);
-    return result;
-}
-
-static struct xv_kv_pair facts(struct xv_kv *store, const char *key)
-{
-    xvsa_error *error = NULL;
-    struct xv_kv_list list;
-    ck_ok(xv_kv_get(store, key, NULL, &list, &error), error);
-    struct xv_kv_pair pair = {0};
-    if (list.count == 1)
-        pair = list.pairs[0];
-    pair.key = NULL;
-    pair.value = NULL;
-    xv_kv_list_free(&list);
-    return pair;
-}
+#include "kv_case.h"
 
 START_TEST(revisions_count_as_they_should)
 {
@@ -294,22 +207,6 @@ START_TEST(time_ends_a_lease)
 }
 END_TEST
 
-/* Waits until the watch tells of a change, or not at all. */
-static bool told(struct xv_kv_watch *watch, int64_t timeout_ms)
-{
-    xvsa_error *error = NULL;
-    bool changed = false;
-    ck_ok(xv_kv_watch_wait(watch, timeout_ms, NULL, &changed, &error), error);
-    return changed;
-}
-
-static void settle(struct xv_kv_watch *watch)
-{
-    /* The opening itself may count as a change. */
-    for (int i = 0; i < 20 && told(watch, 300); i++)
-        ;
-}
-
 START_TEST(a_watch_wakes)
 {
     if (!open_both(_i))
@@ -367,31 +264,6 @@ START_TEST(a_watch_can_be_cancelled)
     xvsa_cancel_unref(call.cancel);
 }
 END_TEST
-
-#define WRITERS 4
-#define ADDS    25
-
-/* Adds to a number in one key, each time comparing its revision. */
-static void *add_up(void *store)
-{
-    for (int i = 0; i < ADDS; i++) {
-        bool succeeded = false;
-        while (!succeeded) {
-            struct xv_kv_list list;
-            char value[32];
-            ck_assert_int_eq(xv_kv_get(store, "sum", NULL, &list, NULL), 0);
-            int64_t seen = list.count == 0 ? 0 : list.pairs[0].mod_revision;
-            snprintf(value, sizeof value, "%d",
-                     list.count == 0 ? 1 : atoi(list.pairs[0].value) + 1);
-            xv_kv_list_free(&list);
-            struct xv_kv_compare compare = {"sum", XV_KV_MOD_REVISION, seen, NULL};
-            struct xv_kv_op op = {XV_KV_PUT, "sum", value, 0};
-            ck_assert_int_eq(xv_kv_txn(store, &compare, 1, &op, 1, NULL, &succeeded, NULL, NULL),
-                             0);
-        }
-    }
-    return NULL;
-}
 
 START_TEST(threads_do_not_lose_changes)
 {
@@ -458,138 +330,6 @@ START_TEST(prefixes_keep_sites_apart)
 }
 END_TEST
 
-/* A child that puts a key with a lease and dies, or waits for its end. */
-static pid_t live_elsewhere(bool wait_there)
-{
-    int ready[2];
-    ck_assert_int_eq(pipe(ready), 0);
-    pid_t child = fork();
-    ck_assert_int_ge(child, 0);
-    if (child == 0) {
-        struct xv_kv *mine = NULL;
-        int64_t lease = 0;
-        bool succeeded = false;
-        if (!stores_open(&stores, STORE_FILE, &mine) ||
-            xv_kv_lease_grant(mine, 3600000, NULL, &lease, NULL) != 0)
-            _exit(1);
-        struct xv_kv_op op = {XV_KV_PUT, "l/child", "1", lease};
-        if (xv_kv_txn(mine, NULL, 0, &op, 1, NULL, &succeeded, NULL, NULL) != 0)
-            _exit(1);
-        if (write(ready[1], "x", 1) != 1)
-            _exit(1);
-        while (wait_there)
-            pause();
-        _exit(0);
-    }
-    char byte;
-    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
-    close(ready[0]);
-    close(ready[1]);
-    return child;
-}
-
-START_TEST(a_dead_process_has_no_lease)
-{
-    ck_assert(open_both(STORE_FILE));
-    pid_t child = live_elsewhere(true);
-    ck_assert_uint_eq(count(kv, "l/"), 1);
-    struct xv_kv_watch *watch = NULL;
-    xvsa_error *error = NULL;
-    ck_ok(xv_kv_watch_open(kv, "l/", &watch, &error), error);
-    kill(child, SIGSTOP);
-    ck_assert(!told(watch, 500)); /* asleep is not dead */
-    kill(child, SIGKILL);
-    ck_assert_int_eq(waitpid(child, NULL, 0), child);
-    ck_assert(told(watch, SOON_MS));
-    ck_assert_uint_eq(count(kv, "l/"), 0);
-    ck_assert_uint_eq(count(other, "l/"), 0);
-    xv_kv_watch_close(watch);
-}
-END_TEST
-
-static int64_t revision_of(struct xv_kv *store)
-{
-    xvsa_error *error = NULL;
-    struct xv_kv_list list;
-    ck_ok(xv_kv_range(store, "none/", NULL, &list, &error), error);
-    int64_t revision = list.revision;
-    xv_kv_list_free(&list);
-    return revision;
-}
-
-static void *look_around(void *store)
-{
-    for (int i = 0; i < 50; i++)
-        (void)count(store, "l/");
-    return NULL;
-}
-
-START_TEST(a_lease_ends_once)
-{
-    ck_assert(open_both(STORE_FILE));
-    struct xv_kv *handles[4] = {kv, other, NULL, NULL};
-    pthread_t threads[4];
-    pid_t child = live_elsewhere(true);
-    for (int i = 2; i < 4; i++)
-        ck_assert(stores_open(&stores, STORE_FILE, &handles[i]));
-    int64_t before = revision_of(kv);
-    for (int i = 0; i < 4; i++)
-        pthread_create(&threads[i], NULL, look_around, handles[i]);
-    kill(child, SIGKILL);
-    ck_assert_int_eq(waitpid(child, NULL, 0), child);
-    for (int i = 0; i < 4; i++)
-        pthread_join(threads[i], NULL);
-    ck_assert_uint_eq(count(kv, "l/"), 0);
-    ck_assert_int_eq(revision_of(kv), before + 1);
-    xv_kv_close(handles[2]);
-    xv_kv_close(handles[3]);
-}
-END_TEST
-
-START_TEST(a_handle_takes_its_leases_along)
-{
-    ck_assert(open_both(STORE_FILE));
-    xvsa_error *error = NULL;
-    int64_t lease = 0;
-    struct xv_kv *third = NULL;
-    ck_assert(stores_open(&stores, STORE_FILE, &third));
-    ck_ok(xv_kv_lease_grant(third, XV_KV_TTL_PROCESS, NULL, &lease, &error), error);
-    put_leased(third, "l/third", "1", lease);
-    ck_assert_uint_eq(count(kv, "l/"), 1);
-    xv_kv_close(third);
-    ck_assert_uint_eq(count(kv, "l/"), 0);
-}
-END_TEST
-
-START_TEST(processes_do_not_lose_changes)
-{
-    ck_assert(open_both(STORE_FILE));
-    pid_t children[2];
-    for (int i = 0; i < 2; i++) {
-        children[i] = fork();
-        ck_assert_int_ge(children[i], 0);
-        if (children[i] == 0) {
-            struct xv_kv *mine = NULL;
-            if (!stores_open(&stores, STORE_FILE, &mine))
-                _exit(1);
-            add_up(mine);
-            xv_kv_close(mine);
-            _exit(0);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        int status = 1;
-        ck_assert_int_eq(waitpid(children[i], &status, 0), children[i]);
-        ck_assert_int_eq(status, 0);
-    }
-    xvsa_error *error = NULL;
-    struct xv_kv_list list;
-    ck_ok(xv_kv_get(kv, "sum", NULL, &list, &error), error);
-    ck_assert_int_eq(atoi(list.pairs[0].value), 2 * ADDS);
-    xv_kv_list_free(&list);
-}
-END_TEST
-
 START_TEST(addresses_are_checked)
 {
     static const char *const bad[] = {
@@ -621,10 +361,6 @@ static void fill(Suite *suite)
     tcase_add_loop_test(tests, threads_do_not_lose_changes, 0, STORE_KINDS);
     tcase_add_loop_test(tests, epochs_only_grow, 0, STORE_KINDS);
     tcase_add_loop_test(tests, prefixes_keep_sites_apart, 0, STORE_KINDS);
-    tcase_add_test(tests, a_dead_process_has_no_lease);
-    tcase_add_test(tests, a_lease_ends_once);
-    tcase_add_test(tests, a_handle_takes_its_leases_along);
-    tcase_add_test(tests, processes_do_not_lose_changes);
     tcase_add_test(tests, addresses_are_checked);
     suite_add_tcase(suite, tests);
 }

@@ -3,6 +3,7 @@
  * A member's free places are for units of others' disks.
  */
 #include "agent/help.h"
+#include "job/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -69,6 +70,33 @@ static void note_failure(struct xv_agent *agent, int rc, xvsa_error *error)
     xvsa_error_unref(error);
 }
 
+/* Boards whose job allows no further transfer now have nothing free. */
+static int heed_limits(const struct xv_agent *agent, struct xv_offers *offers, size_t self,
+                       xvsa_error **error)
+{
+    size_t host = offers->reach.site.proxies[self].host;
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < offers->count; i++) {
+        const json_t *document = json_object_get(offers->offers[i].job->job.json, "limits");
+        struct xv_board *board = &offers->boards[i];
+        struct xv_job_limits limits = {0};
+        if (document == NULL || board->sr == XV_SCHED_NONE)
+            continue;
+        const struct xv_usage usage = {
+            .host_connections = host == XV_SCHED_NONE ? 0 : offers->host_connections[host],
+            .proxy_disks = offers->proxy_disks[self],
+            .sr_transfers = offers->sr_transfers[board->sr],
+        };
+        rc = xv_job_limits_read(document, "job.limits", &limits, error);
+        if (rc == 0 &&
+            xv_admit_transfer(&limits.limits, &usage, agent->max_disks, XV_TRANSPORT_NBD).verdict !=
+                XV_VERDICT_ADMIT)
+            board->units_free = 0;
+        xv_job_limits_free(&limits);
+    }
+    return rc;
+}
+
 /* Begins units until the places are full or nothing suits. */
 static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_t places,
                        xvsa_error **error)
@@ -80,6 +108,9 @@ static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_
     int rc = 0;
     while (rc == 0 && places > 0 && self != XV_SCHED_NONE) {
         offers->proxy_disks[self] = agent->max_disks - places;
+        rc = heed_limits(agent, offers, self, error);
+        if (rc != 0)
+            break;
         size_t at = xv_sched_next_board(&offers->reach.site, self, offers->boards, offers->count,
                                         &limits, &load);
         if (at == XV_SCHED_NONE)

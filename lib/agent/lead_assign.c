@@ -270,8 +270,8 @@ static int give_round(struct queue *queue, int64_t *places, bool *ret_any, xvsa_
 static int assign_job(struct queue *queue, xvsa_error **error)
 {
     struct xv_assignment *assignment = NULL;
-    int64_t parallel = xv_member_number(queue->job->job.spec, "parallel_vms");
-    int64_t places = parallel <= 0 ? INT64_MAX : parallel - (int64_t)running_tasks(queue->job);
+    int64_t limit = xv_lead_vms_limit(queue->job);
+    int64_t places = limit == 0 ? INT64_MAX : limit - (int64_t)running_tasks(queue->job);
     int rc = make_queue(queue, error);
     if (rc == 0)
         choose_members(queue);

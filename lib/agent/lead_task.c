@@ -163,7 +163,12 @@ static int end_work(struct xv_look *look, struct xv_view_job *job, xvsa_error **
 
 int xv_lead_tasks(struct xv_look *look, struct xv_view_job *job, xvsa_error **error)
 {
+    bool changed = false;
     int rc = stop_late_job(look, job, error);
+    if (rc == 0)
+        rc = xv_lead_hold(look, job, &changed, error);
+    if (rc != 0 || changed)
+        return rc;
     size_t left = 0;
     for (size_t i = 0; rc == 0 && i < job->task_count; i++) {
         struct xv_task_record *task = &job->tasks[i];

@@ -11,6 +11,8 @@
 /* So often a task is gone on with after a failure that may pass. */
 #define FAILURES_MAX 3
 #define RETRY_MS     1000
+/* Before the next attempt after a failure, times how many there were. */
+#define AGAIN_MS 5000
 
 void xv_own_guard(struct xv_own_task *task, struct xv_txn *txn)
 {
@@ -54,6 +56,7 @@ static enum xv_task_state failed_state(struct xv_own_task *task, int rc, const x
     if (!xvsa_error_is_retryable(problem) || failures >= FAILURES_MAX)
         return XV_TASK_FAILED;
     xv_set_number(task->record, "failures", failures);
+    xv_set_number(task->record, "not_before_ms", xv_wall_ms() + failures * AGAIN_MS);
     return XV_TASK_PARKED;
 }
 

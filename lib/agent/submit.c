@@ -9,10 +9,11 @@
 #include "agent/site.h"
 #include "agent/view.h"
 #include "job/json.h"
+#include "job/limits.h"
 #include "job/spec.h"
 
 #define PATH           "job"
-#define PRIORITY_MAX   1000
+#define PRIORITY_MAX   100
 #define TIME_LIMIT_MAX (INT64_C(366) * 24 * 60 * 60 * 1000)
 #define ATTEMPTS_MAX   20
 
@@ -22,6 +23,7 @@ struct order {
     json_t *spec;     /* what lib/job reads */
     json_t *pools;
     const char *repository;
+    const json_t *limits; /* NULL: none */
     int64_t priority, time_limit_ms;
 };
 
@@ -86,11 +88,25 @@ static int check_spec(const struct order *order, xvsa_error **error)
     return rc;
 }
 
+/* Times of day and budgets of the job, which lib/sched decides with. */
+static int check_limits(const json_t *document, const json_t **ret, xvsa_error **error)
+{
+    struct xv_job_limits limits = {0};
+    int rc = xv_json_read_object(document, PATH, "limits", ret, error);
+    if (rc == 0)
+        rc = xv_job_limits_read(*ret, PATH ".limits", &limits, error);
+    xv_job_limits_free(&limits);
+    if (rc == 0 && json_object_get(document, "only_failed_of") != NULL)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "agent",
+                     PATH ".only_failed_of: is of jobs of one process; retry the site's job");
+    return rc;
+}
+
 static int read_order(const char *text, const struct xv_view *members, struct order *ret,
                       xvsa_error **error)
 {
-    static const char *const ours[] = {"pool",     "pools",         "repository",
-                                       "priority", "time_limit_ms", NULL};
+    static const char *const ours[] = {"pool",          "pools",  "repository", "priority",
+                                       "time_limit_ms", "limits", NULL};
     *ret = (struct order){.pools = json_array()};
     int rc = xv_json_parse(text, PATH, &ret->document, error);
     const json_t *document = ret->document;
@@ -101,6 +117,8 @@ static int read_order(const char *text, const struct xv_view *members, struct or
         rc = xv_json_read_text(document, PATH, "repository", &repository, error);
     if (rc == 0)
         rc = xv_find_repository(members, ret->pools, repository, &ret->repository, error);
+    if (rc == 0)
+        rc = check_limits(document, &ret->limits, error);
     if (rc == 0)
         rc = xv_json_read_int(document, PATH, "priority", -PRIORITY_MAX, PRIORITY_MAX,
                               &ret->priority, error);
@@ -129,6 +147,8 @@ static int enqueue(struct xv_site *site, const struct order *order, const char *
         (json_int_t)order->priority, "time_limit_ms", (json_int_t)order->time_limit_ms, "control",
         xv_control_name(XV_CONTROL_RUN), "submitted_ms", (json_int_t)xv_wall_ms(), "started_ms",
         (json_int_t)0, "retry_of", retry_of == NULL ? json_null() : json_string(retry_of));
+    if (json != NULL && order->limits != NULL)
+        json_object_set(json, "limits", (json_t *)(uintptr_t)order->limits);
     char *copy = strdup(id);
     bool succeeded = false;
     struct xv_txn txn;
@@ -275,6 +295,7 @@ static int retry(struct xv_site *site, const struct xv_kv_pair *pair, const stru
             .spec = never_planned ? json_deep_copy(job.spec) : narrow(&job, subjects),
             .pools = json_incref((json_t *)(uintptr_t)job.pools),
             .repository = job.repository,
+            .limits = json_object_get(job.json, "limits"),
             .priority = job.priority,
             .time_limit_ms = job.time_limit_ms,
         };

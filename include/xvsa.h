@@ -817,10 +817,13 @@ typedef struct xvsa_agent_repository {
     xvsa_repo *repo;
 } xvsa_agent_repository;
 
+/** Disks are attached to the agent's VM, as with XVSA_PROXY_HERE. */
+#define XVSA_AGENT_HOTADD 1u
+
 /** Settings of an agent. */
 typedef struct xvsa_agent_options {
     uint32_t size;  /**< sizeof(xvsa_agent_options) */
-    uint32_t flags; /**< 0 */
+    uint32_t flags; /**< XVSA_AGENT_* or 0 */
     const char
         *name; /**< of the member, unique in the site, at most 64 letters, digits, '-', '_', '.' */
     xvsa_pool *pool;       /**< opened for this agent alone: it keeps the list of proxies equal to
@@ -838,6 +841,8 @@ typedef struct xvsa_agent_options {
                                 twice after a loss; 0: 5000, at least 100 */
     uint64_t unit_bytes; /**< about the size of what members move of a disk in one piece; 0: chosen
                               by the disk's size */
+    const char
+        *device_path; /**< XVSA_AGENT_HOTADD: folder where the VM's devices show up; NULL: /dev */
 } xvsa_agent_options;
 #define XVSA_AGENT_OPTIONS_INIT XVSA_SIZED_INIT(xvsa_agent_options)
 

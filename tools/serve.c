@@ -89,6 +89,8 @@ static int fill_options(const struct service *service, xvsa_agent_options *optio
     options->max_disks = (uint32_t)(site->max_disks != 0 ? site->max_disks
                                     : proxy != NULL      ? proxy->max_disks
                                                          : 0);
+    options->flags = proxy != NULL && proxy->here ? XVSA_AGENT_HOTADD : 0;
+    options->device_path = proxy != NULL ? proxy->device_path : NULL;
     options->lease_ttl_ms = site->lease_ttl_ms;
     options->checkpoint_ms = site->checkpoint_ms;
     options->unit_bytes = (uint64_t)site->unit_bytes;

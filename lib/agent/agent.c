@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agent/mirror.h"
+#include "agent/reach.h"
 #include "agent/state.h"
 #include "base/thread.h"
 
@@ -74,6 +75,7 @@ static void destroy(struct xv_agent *agent)
     free(agent->pool_name);
     free(agent->vm_uuid);
     free(agent->address);
+    free(agent->device_path);
     pthread_cond_destroy(&agent->changed);
     pthread_mutex_destroy(&agent->lock);
     pthread_mutex_destroy(&agent->assist_lock);
@@ -355,6 +357,8 @@ static int make_agent(struct xv_site *site, const struct xv_agent_options *optio
     agent->pool_name = copy(pool_name, &ok);
     agent->vm_uuid = copy(options->vm_uuid, &ok);
     agent->address = copy(options->address, &ok);
+    agent->hotadd = options->hotadd;
+    agent->device_path = copy(options->device_path, &ok);
     agent->max_disks = options->max_disks == 0 ? XV_PROXY_DISKS : options->max_disks;
     agent->ttl_ms = options->ttl_ms;
     agent->checkpoint_ms = options->checkpoint_ms;
@@ -376,6 +380,8 @@ static int add_own_proxy(struct xv_agent *agent, const struct xv_call *call, xvs
     struct xv_proxy *proxy = NULL;
     int rc = xv_pool_add_proxy(agent->pool, agent->name, agent->vm_uuid, agent->max_disks, call,
                                &proxy, error);
+    if (rc == 0)
+        rc = xv_reach_settle(agent, proxy, error);
     xv_proxy_unref(proxy);
     return rc;
 }

@@ -23,6 +23,8 @@ struct xv_agent_options {
     const struct xv_agent_repo *repos;
     size_t repo_count;
     uint32_t max_disks;
+    bool hotadd;             /* disks are attached to the VM */
+    const char *device_path; /* where its devices show up; NULL: /dev */
     int64_t ttl_ms, checkpoint_ms;
     uint64_t unit_bytes;
 };

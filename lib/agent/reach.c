@@ -20,6 +20,13 @@ static struct xv_proxy *find(struct xv_proxy *const *proxies, size_t count, cons
     return NULL;
 }
 
+int xv_reach_settle(const struct xv_agent *agent, struct xv_proxy *proxy, xvsa_error **error)
+{
+    if (!agent->hotadd || strcmp(xv_proxy_name(proxy), agent->name) != 0)
+        return 0;
+    return xv_proxy_run_here(proxy, agent->device_path, error);
+}
+
 /* A member whose VM is not in the pool cannot move anything, and must not keep the others from it. */
 static int add(struct xv_agent *agent, const struct xv_site_member *member, xvsa_error **error)
 {
@@ -28,6 +35,8 @@ static int add(struct xv_agent *agent, const struct xv_site_member *member, xvsa
     const struct xv_call call = {.cancel = agent->cancel};
     int rc = xv_pool_add_proxy(agent->pool, member->name, member->vm_uuid, member->max_disks, &call,
                                &proxy, &problem);
+    if (rc == 0)
+        rc = xv_reach_settle(agent, proxy, &problem);
     xv_proxy_unref(proxy);
     if (rc != XVSA_ERR_NOT_FOUND && rc != XVSA_ERR_EXISTS) {
         if (rc != 0 && error != NULL)

@@ -15,6 +15,9 @@ struct xv_reach {
     struct xv_sched_site site; /* proxies by their place in proxies */
 };
 
+/* Tells the own proxy, when it may, that this process runs on its VM. Others are left alone. */
+int xv_reach_settle(const struct xv_agent *agent, struct xv_proxy *proxy,
+                    xvsa_error **error) XV_MUST_CHECK;
 /* Makes the pool's proxies those of the living members. */
 int xv_reach_sync(struct xv_agent *agent, const struct xv_view *view,
                   xvsa_error **error) XV_MUST_CHECK;

@@ -51,6 +51,8 @@ struct xv_agent {
     struct xv_agent_named_repo *repos;
     size_t repo_count;
     uint32_t max_disks;
+    bool hotadd;       /* disks are attached to the own VM */
+    char *device_path; /* where its devices show up; NULL: the usual place */
     int64_t ttl_ms, checkpoint_ms;
     uint64_t unit_bytes;
     struct xv_member *member;

@@ -35,13 +35,18 @@ static int check_repositories(const xvsa_agent_options *options, const struct xv
 static int check_options(const xvsa_agent_options *options, const struct xv_engine *engine,
                          xvsa_error **error)
 {
-    int rc = check_flags(options->flags, 0, "xvsa_agent_options.flags", error);
+    int rc = check_flags(options->flags, XVSA_AGENT_HOTADD, "xvsa_agent_options.flags", error);
     if (rc == 0)
         rc = require(options->name, "xvsa_agent_options.name", error);
     if (rc == 0)
         rc = require(options->pool, "xvsa_agent_options.pool", error);
     if (rc == 0)
         rc = require(options->vm_uuid, "xvsa_agent_options.vm_uuid", error);
+    if (rc == 0 && options->device_path != NULL &&
+        ((options->flags & XVSA_AGENT_HOTADD) == 0 || options->device_path[0] != '/'))
+        rc = xv_fail(error, XVSA_ERR_INVALID, "api",
+                     "xvsa_agent_options.device_path: a path that begins with /, only with "
+                     "XVSA_AGENT_HOTADD");
     if (rc == 0 && xv_pool_engine(pool_of(options->pool)) != engine)
         rc = xv_fail(error, XVSA_ERR_INVALID, "api",
                      "xvsa_agent_options.pool: opened with another context than the site");
@@ -80,6 +85,8 @@ static int start(struct xv_site *site, const xvsa_agent_options *options,
         .repos = repos,
         .repo_count = options->repository_count,
         .max_disks = options->max_disks,
+        .hotadd = (options->flags & XVSA_AGENT_HOTADD) != 0,
+        .device_path = options->device_path,
         .ttl_ms = options->lease_ttl_ms,
         .checkpoint_ms = options->checkpoint_ms,
         .unit_bytes = options->unit_bytes,

@@ -13,6 +13,8 @@
 #define WAIT_MS 2000
 /* After the store was out of reach, how long to go on without asking it again. */
 #define ALONE_MS 30000
+/* Others that hold units but get nothing done for so long are not waited for: doing it twice is harmless. */
+#define STUCK_MS 60000
 /* A disk that is not reached from this process's own host is left to others as long as they get on with it. */
 #define FAR_MS 15000
 
@@ -232,14 +234,16 @@ static int step_alone(struct board *board, bool *ret_over, xvsa_error **error)
     return rc != 0 || *ret_over ? rc : move_units(board, &unit, 1, false, error);
 }
 
-/* Leaves the disk to others; over when they did all. */
-static int step_far(struct board *board, bool *ret_over, xvsa_error **error)
+/* Leaves the disk to others for a while; over when nothing is missing. */
+static int leave_to_others(struct board *board, uint32_t left, bool *ret_over, xvsa_error **error)
 {
     uint32_t unit = XV_UNIT_NONE;
-    int rc = wait_for_others(board, board->last_left, error);
+    int rc = wait_for_others(board, left, error);
     if (rc == 0)
         rc = pick_alone(board, &unit, error);
     *ret_over = rc == 0 && unit == XV_UNIT_NONE;
+    if (rc == 0 && !*ret_over && xv_clock_ms() - board->moved_ms > STUCK_MS)
+        rc = move_units(board, &unit, 1, false, error);
     return rc;
 }
 
@@ -275,7 +279,7 @@ static int step(struct board *board, bool *ret_over, xvsa_error **error)
     if (xv_clock_ms() < board->alone_until)
         return step_alone(board, ret_over, error);
     if (board->far && xv_clock_ms() - board->moved_ms < FAR_MS)
-        return step_far(board, ret_over, error);
+        return leave_to_others(board, board->last_left, ret_over, error);
     uint32_t left = UINT32_MAX;
     uint32_t *units = NULL;
     size_t count = 0;
@@ -286,7 +290,7 @@ static int step(struct board *board, bool *ret_over, xvsa_error **error)
         rc = confirm(board, true, error);
     } else if (rc == 0 && xv_clock_ms() >= board->alone_until) {
         *ret_over = left == 0;
-        rc = left == 0 ? 0 : wait_for_others(board, left, error);
+        rc = left == 0 ? 0 : leave_to_others(board, left, ret_over, error);
     }
     free(units);
     return rc;

@@ -293,6 +293,33 @@ class Owners(TaskCase):
         self.assert_clean()
 
 
+class Sources(TaskCase):
+    """Sources that fail on the way."""
+
+    def test_exports_are_named_by_a_session_that_ended(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(2, owner)
+        self.pool.sim("session/expire")
+        for host in ("host-a", "host-b"):
+            self.pool.nbd(host, connections="drop")
+        entry = self.finish(task, owner)
+        self.assertNotIn("NBD_FAILED", {reason["code"] for one in entry["disks"]
+                                        for reason in one["reasons"]}, owner.log())
+        self.assert_done(entry)
+
+    def test_nbd_fails_for_good(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(2, owner)
+        for host in ("host-a", "host-b"):
+            self.pool.nbd(host, connections="drop", refuse=True)
+        entry = self.finish(task, owner)
+        self.assertIn("NBD_FAILED", {reason["code"] for one in entry["disks"]
+                                     for reason in one["reasons"]})
+        self.assert_done(entry)
+
+
 class Helpers(TaskCase):
     """Helpers that come and go."""
 
@@ -419,6 +446,16 @@ class Restores(TaskCase):
         first.signal(signal.SIGCONT)
         self.assertNotEqual(first.wait(), OK, first.log())
         self.assert_restored_once(second.report()["vms"][0], 1)
+
+    def test_session_ends_before_a_request(self):
+        task = self.restoring()
+        fault = self.pool.fault("task.create", delay=1.0, after=True, nth=3)
+        owner = task.own()
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not self.pool.hits(fault) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.pool.sim("session/expire")
+        self.assert_restored_once(self.finish(task, owner), 2)
 
     def test_cancelled(self):
         task = self.restoring()

@@ -10,7 +10,7 @@
 
 /* The disks of the VM on one SR, judged together. */
 static struct xv_admission judge(const struct xv_plan *plan, const struct xv_plan_vm *vm,
-                                 const struct xv_sr *sr, struct xv_snapshot_disk *disks,
+                                 const struct xv_sr *sr, struct xv_planned_snapshot_disk *disks,
                                  bool *ret_coalescing)
 {
     const struct xv_spec *spec = plan->spec;
@@ -25,8 +25,8 @@ static struct xv_admission judge(const struct xv_plan *plan, const struct xv_pla
         const struct xv_plan_disk *disk = &vm->disks[i];
         if (disk->skipped || disk->sr != sr)
             continue;
-        disks[count++] =
-            (struct xv_snapshot_disk){disk->vdi->size, disk->vdi->physical_used, disk->vdi->chain};
+        disks[count++] = (struct xv_planned_snapshot_disk){
+            disk->vdi->size, disk->vdi->physical_used, disk->vdi->chain};
         *ret_coalescing = *ret_coalescing || (disk->vdi->coalescible && sr->coalesces);
     }
     return xv_admit_snapshot(&limits, &facts, disks, count, *ret_coalescing);
@@ -44,7 +44,7 @@ static uint32_t deepest(const struct xv_plan_vm *vm, const struct xv_sr *sr)
 }
 
 static void explain(struct xv_plan_vm *vm, const struct xv_sr *sr, enum xv_why why,
-                    const struct xv_snapshot_disk *disks, size_t count, bool coalescing)
+                    const struct xv_planned_snapshot_disk *disks, size_t count, bool coalescing)
 {
     const struct xv_snapshot_sr facts = {.type = sr->type, .thin = sr->thin};
     uint64_t left =
@@ -71,7 +71,7 @@ static bool is_first_of_sr(const struct xv_plan_vm *vm, size_t index)
 
 int xv_plan_admit(const struct xv_plan *plan, struct xv_plan_vm *vm, xvsa_error **error)
 {
-    struct xv_snapshot_disk *disks = calloc(vm->disk_count + 1, sizeof *disks);
+    struct xv_planned_snapshot_disk *disks = calloc(vm->disk_count + 1, sizeof *disks);
     if (disks == NULL)
         return xv_fail_memory(error);
     for (size_t i = 0; i < vm->disk_count; i++) {

@@ -89,8 +89,8 @@ static uint64_t add(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-uint64_t xv_snapshot_bytes(const struct xv_snapshot_sr *sr, const struct xv_snapshot_disk *disks,
-                           size_t count)
+uint64_t xv_snapshot_bytes(const struct xv_snapshot_sr *sr,
+                           const struct xv_planned_snapshot_disk *disks, size_t count)
 {
     bool thick = xv_sr_is_thick(sr->type, sr->thin);
     uint64_t sum = 0;
@@ -110,8 +110,8 @@ static uint64_t reserve_of(const struct xv_limits *limits, const struct xv_snaps
     return part > limits->sr_free_bytes ? part : limits->sr_free_bytes;
 }
 
-static bool chains_are_short(const struct xv_limits *limits, const struct xv_snapshot_disk *disks,
-                             size_t count)
+static bool chains_are_short(const struct xv_limits *limits,
+                             const struct xv_planned_snapshot_disk *disks, size_t count)
 {
     uint32_t depth = or_default(limits->chain_depth, XV_SCHED_CHAIN_LIMIT - XV_SCHED_CHAIN_MARGIN);
     for (size_t i = 0; i < count; i++) {
@@ -123,7 +123,7 @@ static bool chains_are_short(const struct xv_limits *limits, const struct xv_sna
 
 struct xv_admission xv_admit_snapshot(const struct xv_limits *limits,
                                       const struct xv_snapshot_sr *sr,
-                                      const struct xv_snapshot_disk *disks, size_t count,
+                                      const struct xv_planned_snapshot_disk *disks, size_t count,
                                       bool coalescing)
 {
     if (!chains_are_short(limits, disks, count))

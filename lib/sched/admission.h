@@ -77,7 +77,7 @@ uint32_t xv_admit_host_share(const struct xv_limits *limits, uint32_t proxies, u
 /* An SR whose driver makes thick volumes keeps a snapshot's whole size. */
 bool xv_sr_is_thick(const char *type, bool thin_provisioned);
 
-struct xv_snapshot_disk {
+struct xv_planned_snapshot_disk {
     uint64_t virtual_size;
     uint64_t physical_used; /* 0: not known */
     uint32_t chain;         /* disks from this one up to the last parent, itself included */
@@ -90,14 +90,14 @@ struct xv_snapshot_sr {
     uint64_t reserved; /* by snapshots that were admitted, and are not in used yet */
 };
 /* Space that snapshots of the disks take at once: thick: the whole size of each; thin: metadata. */
-uint64_t xv_snapshot_bytes(const struct xv_snapshot_sr *sr, const struct xv_snapshot_disk *disks,
-                           size_t count);
+uint64_t xv_snapshot_bytes(const struct xv_snapshot_sr *sr,
+                           const struct xv_planned_snapshot_disk *disks, size_t count);
 /* May the disks of one VM on one SR be snapshotted? Too deep a chain waits when coalescing may
  * shorten it (coalescing), else is refused; too little space waits while others have reserved some.
  */
 struct xv_admission xv_admit_snapshot(const struct xv_limits *limits,
                                       const struct xv_snapshot_sr *sr,
-                                      const struct xv_snapshot_disk *disks, size_t count,
+                                      const struct xv_planned_snapshot_disk *disks, size_t count,
                                       bool coalescing);
 
 /* May a task begin now? *ret_minutes: until the answer may change by time alone. */

@@ -135,7 +135,7 @@ START_TEST(a_snapshot_needs_space)
 {
     const uint64_t gib = UINT64_C(1) << 30;
     struct xv_limits limits = {.sr_free_percent = 10};
-    struct xv_snapshot_disk disk = {50 * gib, 0, 3};
+    struct xv_planned_snapshot_disk disk = {50 * gib, 0, 3};
     struct xv_snapshot_sr sr = {"lvmoiscsi", false, 200 * gib, 120 * gib, 0};
     /* Thick: 50 and a block map, 20 in reserve, 80 are free. */
     ck_assert_uint_ge(xv_snapshot_bytes(&sr, &disk, 1), 50 * gib);
@@ -162,7 +162,7 @@ START_TEST(chains_stay_short)
 {
     struct xv_limits limits = {0};
     struct xv_snapshot_sr sr = {"nfs", false, 0, 0, 0};
-    struct xv_snapshot_disk disks[] = {{1, 1, 2}, {1, 1, 25}};
+    struct xv_planned_snapshot_disk disks[] = {{1, 1, 2}, {1, 1, 25}};
     ck_assert_int_eq(xv_admit_snapshot(&limits, &sr, disks, 2, false).verdict, XV_VERDICT_ADMIT);
     disks[1].chain = 26;
     ck_assert_int_eq(xv_admit_snapshot(&limits, &sr, disks, 2, true).verdict, XV_VERDICT_WAIT);

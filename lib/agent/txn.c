@@ -24,7 +24,8 @@ void xv_txn_free(struct xv_txn *txn)
     xv_txn_init(txn);
 }
 
-static char *make_key(struct xv_txn *txn, size_t count, const char *format, va_list args)
+static XV_PRINTF(3, 0) char *make_key(struct xv_txn *txn, size_t count, const char *format,
+                                      va_list args)
 {
     char *key = NULL;
     if (count >= XV_KV_TXN_MAX)

@@ -734,10 +734,13 @@ XVSA_API int32_t xvsa_context_list_jobs(xvsa_context *context, uint32_t limit, c
  *  site alone. What is in the store may be lost without losing stored data. */
 typedef struct xvsa_site xvsa_site;
 
+/** Allow http:// to etcd servers of other machines: everything crosses the network in the clear. */
+#define XVSA_SITE_ALLOW_PLAIN_HTTP 0x1u
+
 /** Where a site's coordination store is. */
 typedef struct xvsa_site_options {
     uint32_t size;        /**< sizeof(xvsa_site_options) */
-    uint32_t flags;       /**< 0 */
+    uint32_t flags;       /**< XVSA_SITE_* */
     const char *store;    /**< "sqlite:/path" (one machine), "sqlite:" (this process), or
                             "etcd:https://a:2379,https://b:2379" */
     const char *name;     /**< of the site, 1 to 64 of [a-z0-9-]; sites of one store are apart */

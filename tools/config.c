@@ -106,6 +106,7 @@ static const struct member site_members[] = {
     {"lease_ttl_ms", KIND_NUMBER, false, AT(config_site, lease_ttl_ms), 0, 2000, 3600000, NULL},
     {"checkpoint_ms", KIND_NUMBER, false, AT(config_site, checkpoint_ms), 0, 100, 3600000, NULL},
     {"unit_bytes", KIND_NUMBER, false, AT(config_site, unit_bytes), 0, 1048576, INT64_MAX, NULL},
+    {"allow_plain_http", KIND_FLAG, false, AT(config_site, allow_plain_http), 0, 0, 0, NULL},
     {"username", KIND_TEXT, false, AT(config_site, username), 0, 0, 0, NULL},
     {"password_file", KIND_FILE, false, AT(config_site, password_file), 0, 0, 0, NULL},
     {"ca_file", KIND_FILE, false, AT(config_site, ca_file), 0, 0, 0, NULL},

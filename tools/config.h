@@ -52,6 +52,7 @@ struct config_site {
     char *store, *name, *member, *pool, *vm_uuid;
     char *username, *password_file, *ca_file, *certificate_file, *key_file;
     int64_t max_disks, lease_ttl_ms, checkpoint_ms, unit_bytes;
+    bool allow_plain_http;
 };
 
 struct config_serve {

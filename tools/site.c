@@ -15,6 +15,7 @@ static int fill_options(const struct session *session, xvsa_site_options *option
         session->config != NULL && session->config->site != NULL ? session->config->site : &none;
     options->store = arguments->store != NULL ? arguments->store : site->store;
     options->name = arguments->site != NULL ? arguments->site : site->name;
+    options->flags = site->allow_plain_http ? XVSA_SITE_ALLOW_PLAIN_HTTP : 0;
     options->username = site->username;
     options->ca_file = site->ca_file;
     options->certificate_file = site->certificate_file;

@@ -8,11 +8,15 @@
 #include <string.h>
 
 #include "agent/own.h"
+#include "agent/pace.h"
+
+#define PACE_MS 100
 
 /* A board that this owner published. */
 struct xv_own_board {
     struct xv_own_board *next; /* task's lock; never removed while the task runs */
     char *key;                 /* disk */
+    uint64_t unit_bytes;
     struct xv_claims claims;
 };
 
@@ -119,8 +123,10 @@ static int publish(void *user, const struct xv_board_disk *disk, const struct xv
         return xv_fail_memory(error);
     rc = write_board(task, board->claims.place, json, &within, &mod, error);
     json_decref(json);
-    if (rc == 0)
+    if (rc == 0) {
+        board->unit_bytes = disk->unit_bytes;
         xv_claims_renew(&board->claims, mod, disk->units);
+    }
     return rc;
 }
 
@@ -133,12 +139,36 @@ static int find_board(struct xv_own_task *task, const char *key, struct xv_own_b
     return 0;
 }
 
+/* Until the job's rate lets a unit begin, or the task is to stop: *ret_stop. */
+static int keep_pace(struct xv_own_task *task, const struct xv_own_board *board, bool *ret_stop,
+                     const struct xv_call *call, xvsa_error **error)
+{
+    int rc = 0;
+    *ret_stop = false;
+    while (rc == 0 && !*ret_stop && !xv_pace_take(task->agent, task->job_id, board->unit_bytes)) {
+        pthread_mutex_lock(&task->lock);
+        *ret_stop = task->parked || task->stopped;
+        pthread_mutex_unlock(&task->lock);
+        if (!*ret_stop)
+            rc = xv_call_sleep(call, PACE_MS, "agent", "keeping to the job's rate", error);
+    }
+    return rc;
+}
+
 static int claim(void *user, const char *key, uint32_t *ret_unit, uint32_t *ret_left,
                  const struct xv_call *call, xvsa_error **error)
 {
     struct xv_own_board *board = NULL;
-    struct xv_call within = xv_call_within(call, XV_STORE_MS);
+    bool stop = false;
     int rc = find_board(user, key, &board, error);
+    if (rc == 0)
+        rc = keep_pace(user, board, &stop, call, error);
+    if (rc == 0 && stop) {
+        *ret_unit = XV_UNIT_NONE;
+        *ret_left = board->claims.units;
+        return 0;
+    }
+    struct xv_call within = xv_call_within(call, XV_STORE_MS);
     return rc != 0 ? rc : xv_claims_take(&board->claims, ret_unit, ret_left, &within, error);
 }
 

@@ -3,6 +3,7 @@
  * A member's free places are for units of others' disks.
  */
 #include "agent/help.h"
+#include "agent/pace.h"
 #include "job/limits.h"
 
 #include <stdlib.h>
@@ -116,7 +117,12 @@ static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_
         if (at == XV_SCHED_NONE)
             break;
         struct xv_board *board = &offers->boards[at];
+        const struct xv_offer *offer = &offers->offers[at];
         bool begun = false;
+        if (!xv_pace_take(agent, offer->job->job.id, offer->disk.unit_bytes)) {
+            board->units_free = 0;
+            continue;
+        }
         rc = xv_help_begin(agent, &offers->offers[at], &begun, error);
         if (!begun) {
             board->units_free = 0;

@@ -77,7 +77,7 @@ static void leave_office(struct xv_agent *agent)
 static bool may_plan(struct xv_look *look, const struct xv_view_job *job)
 {
     const json_t *before = json_object_get(look->lead->planning, job->job.id);
-    return job->job.control == XV_CONTROL_RUN && xv_view_hold(job)[0] == '\0' &&
+    return job->job.control == XV_CONTROL_RUN && xv_lead_is_open(job) &&
            xv_member_number(before, "next_ms") <= xv_clock_ms();
 }
 

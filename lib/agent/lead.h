@@ -43,6 +43,8 @@ int xv_lead_end_task(struct xv_look *look, struct xv_task_record *task, enum xv_
 /* lead_hold.c: keeps the pool's tasks of a job from running outside its windows. *ret_changed: the part was written. */
 int xv_lead_hold(struct xv_look *look, struct xv_view_job *job, bool *ret_changed,
                  xvsa_error **error) XV_MUST_CHECK;
+/* Whether the job's limits let anything begin now. */
+bool xv_lead_is_open(const struct xv_view_job *job);
 /* VMs of the job that this pool may have in work at once; 0: any number. */
 uint32_t xv_lead_vms_limit(const struct xv_view_job *job);
 /* lead_end.c: ends the pool's part, and the job when all parts have ended. */

@@ -291,7 +291,7 @@ static bool has_waiting(const struct xv_view_job *job)
     bool has = false;
     for (size_t i = 0; i < job->task_count && !has; i++)
         has = is_waiting(job, &job->tasks[i]);
-    return has && job->part != NULL && job->part->state == XV_PART_WORKING;
+    return has && job->part != NULL && job->part->state == XV_PART_WORKING && xv_lead_is_open(job);
 }
 
 int xv_lead_assign(struct xv_look *look, xvsa_error **error)

@@ -44,6 +44,17 @@ int xv_lead_hold(struct xv_look *look, struct xv_view_job *job, bool *ret_change
     return xv_lead_commit(look, &txn, ret_changed, NULL, error);
 }
 
+bool xv_lead_is_open(const struct xv_view_job *job)
+{
+    const json_t *document = json_object_get(job->job.json, "limits");
+    struct xv_job_limits limits = {0};
+    bool open = true;
+    if (document != NULL && xv_job_limits_read(document, "job.limits", &limits, NULL) == 0)
+        open = hold_of(&limits)[0] == '\0';
+    xv_job_limits_free(&limits);
+    return open;
+}
+
 uint32_t xv_lead_vms_limit(const struct xv_view_job *job)
 {
     int64_t parallel = xv_member_number(job->job.spec, "parallel_vms");

@@ -53,6 +53,7 @@ int xv_site_open(struct xv_engine *engine, const xvsa_site_options *options,
         .ca_file = options->ca_file,
         .certificate_file = options->certificate_file,
         .key_file = options->key_file,
+        .allow_plain = (options->flags & XVSA_SITE_ALLOW_PLAIN_HTTP) != 0,
     };
     rc = xv_kv_open(&kv_options, call, &site->kv, error);
     if (rc != 0) {

@@ -68,6 +68,7 @@ struct xv_agent {
     pthread_cond_t changed;
     struct xv_own_task *tasks;
     struct xv_help_unit *units;
+    json_t *paces;    /* by job; pace.c */
     uint32_t threads; /* of the agent, of tasks and of units */
     bool lead_ended;
     bool left; /* the site */

@@ -6,7 +6,8 @@
 
 static int check_options(const xvsa_site_options *options, xvsa_error **error)
 {
-    int rc = check_flags(options->flags, 0, "xvsa_site_options.flags", error);
+    int rc =
+        check_flags(options->flags, XVSA_SITE_ALLOW_PLAIN_HTTP, "xvsa_site_options.flags", error);
     if (rc == 0)
         rc = require(options->store, "xvsa_site_options.store", error);
     if (rc == 0)

@@ -44,11 +44,11 @@ JOB_SECONDS = int(os.environ.get("XVSA_JOB_SECONDS", "150"))
 class Member:
     """One process of `xvsa serve`."""
 
-    def __init__(self, site, name, pool=None, **options):
+    def __init__(self, site, name, pool=None, env=None, **options):
         self.site, self.name = site, name
         self.log_path = os.path.join(site.folder, "member-%s.log" % name)
         self.config_path = os.path.join(site.folder, "member-%s.json" % name)
-        self.pool, self.options = pool, options
+        self.pool, self.env, self.options = pool, env, options
         self.process = None
         self.address = None
         self.stopped = False
@@ -68,7 +68,7 @@ class Member:
         self.began = os.path.getsize(self.log_path) if os.path.exists(self.log_path) else 0
         with open(self.log_path, "a", encoding="utf-8") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log)
+                                            stderr=log, env={**os.environ, **(self.env or {})})
         return self
 
     def log(self, since_start=False):

@@ -13,6 +13,7 @@ import cluster
 import losses
 from members import SiteCase
 from scenes import LOCAL_B, MIB, disk, scene, vm
+from simpool import SimPool
 
 RATE = losses.RATE
 
@@ -108,6 +109,52 @@ class Together(SiteCase):
         self.assertIs(self.coordinator(), second)
 
 
+class TwoPools(SiteCase):
+    """A job of two pools, each with members of its own."""
+
+    scene = scene(vm("web", disk(8 * MIB, seed=1, data=6 * MIB)))
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        machines = scene(vm("mail", disk(8 * MIB, seed=9, data=6 * MIB)))
+        machines["name"] = "second"
+        for machine in machines["vms"]:
+            machine["name"] = machine["name"].replace("proxy-", "proxy-2")
+        cls.second = SimPool(os.path.join(cls.class_folder, "second"), machines)
+        cls.addClassCleanup(cls.second.stop)
+
+    def deploy(self, name="site", init=None, **options):
+        site = super().deploy(name, False, **options)
+        proxies = [{"name": one, "vm_uuid": self.second.uuid("VM", one)}
+                   for one in ("proxy-2a", "proxy-2b")]
+        site.config["pools"].append({**site.config["pools"][0], "name": "second",
+                                     "urls": self.second.urls, "proxies": proxies,
+                                     "fingerprints": self.second.fingerprints})
+        site.write_config()
+        return site.init()
+
+    def test_backup_of_both(self):
+        self.start_members("a", pool="pool")
+        self.start_members("2a", "2b", pool="second")
+        job = self.submit("web", "mail", "--pool", "pool", "--pool", "second")
+        document = self.ended(job)
+        self.assertEqual(len(document["parts"]), 2)
+        self.assertEqual({entry["name"] for entry in document["vms"]}, {"web", "mail"})
+        self.assert_point(self.entry(document, "web")["point"], "web")
+        content = self.second.content(self.second.disks("mail")[0])
+        self.assert_same(content, self.site.read_disk(self.entry(document, "mail")["point"]),
+                         "mail")
+        self.assert_clean()
+
+    def test_vm_that_no_pool_has(self):
+        self.start_members("a", pool="pool")
+        self.start_members("2a", pool="second")
+        job = self.submit("web", "nobody", "--pool", "pool", "--pool", "second")
+        document = self.ended(job, "partial")
+        self.assertEqual([entry["name"] for entry in document["vms"]], ["web"])
+
+
 class Control(SiteCase):
     """Jobs that are told what to do while data are moved."""
 
@@ -167,6 +214,30 @@ class Control(SiteCase):
         document = self.ended(job, "failed")
         self.assertEqual(document["error"]["code"], "TIMEOUT")
         self.assert_clean()
+
+    def test_window(self):
+        now = time.gmtime()
+        window = {"from": "%02d:%02d" % ((now.tm_hour - 2) % 24, now.tm_min),
+                  "to": "%02d:%02d" % ((now.tm_hour + 2) % 24, now.tm_min)}
+        document = {"type": "backup", "selection": {"vms": [{"name": "web"}]},
+                    "limits": {"windows": [window], "rate": 64 * MIB}}
+        member, = self.start_members("a", env={"TZ": "FAR+12"})
+        job = self.submit(document=document)
+        time.sleep(2)
+        self.assertEqual(self.job(job)["state"], "queued")
+        self.move(member, "UTC0")
+        self.moving(job, "web", least=8 * MIB)
+        self.move(member, "FAR+12")
+        self.eventually(lambda: self.job(job)["parts"][0].get("hold") == "window", "the end")
+        self.eventually(lambda: self.task(job, "web")["state"] == "waiting", "the task to wait")
+        self.move(member, "UTC0")
+        self.assert_backed_up(self.ended(job), "web")
+
+    def move(self, member, zone):
+        """To another time zone, where it may be outside the window."""
+        member.kill()
+        member.env = {"TZ": zone}
+        self.restart(member)
 
     def test_priority(self):
         self.start_members("a", max_disks=1)

@@ -4,7 +4,7 @@
 import time
 import unittest
 
-from harness import FAILED, OK, PARTIAL, PoolCase
+from harness import FAILED, OK, PARTIAL, REFUSED, PoolCase
 from scenes import CHUNK, LOCAL_A, LOCAL_B, MIB, disk, scene, vm
 
 SLOW = 32 * MIB
@@ -55,9 +55,14 @@ class Trouble(PoolCase):
                         error=["SR_BACKEND_FAILURE_44", "", "There is insufficient space", ""])
         self.assert_failed_cleanly(self.site.run("backup", "web"), "SR_BACKEND_FAILURE_44", "web")
 
-    def test_storage_full(self):
+    def test_storage_is_full_already(self):
         self.pool.sim("sr/fill", sr=LOCAL_A, free=0)
         self.addCleanup(self.pool.sim, "sr/fill", sr=LOCAL_A, used=0)
+        result = self.run_tool("backup", "local-a", code=REFUSED)
+        self.assertIn("SR_SPACE_LOW", result.err + result.out)
+        self.assert_clean()
+
+    def test_storage_fills_up_meanwhile(self):
         self.pool.fault("SM.vdi_snapshot", count=0,
                         error=["SR_BACKEND_FAILURE_44", "", "There is insufficient space", ""])
         self.assert_failed_cleanly(self.site.run("backup", "local-a"), "SR_BACKEND_FAILURE_44")

@@ -40,6 +40,10 @@ struct xv_block *xv_block_queue_take(struct xv_block_queue *queue, const struct 
 struct xv_block *xv_block_queue_try_take(struct xv_block_queue *queue);
 /* A descriptor that is readable while a free block may be there; for readers that poll. */
 int xv_block_queue_free_fd(struct xv_block_queue *queue);
+/* gate is called, by the reader, for each block before it is handed to the workers, and may wait. Set before there
+ * are readers; NULL: none. */
+void xv_block_queue_set_gate(struct xv_block_queue *queue,
+                             void (*gate)(const struct xv_block *block));
 /* Hands a filled block to the workers. */
 void xv_block_queue_push(struct xv_block_queue *queue, struct xv_block *block);
 /* Takes a filled block, oldest first; NULL after xv_block_queue_close once none is left, and at once

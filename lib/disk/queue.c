@@ -26,6 +26,7 @@ struct xv_block_queue {
     bool closed, stopped;
     /* Readable exactly while free_list is not empty or stopped is set; changed under the lock. */
     int free_fd;
+    void (*gate)(const struct xv_block *block);
     uint32_t count;
     uint32_t capacity;
     struct xv_block blocks[];
@@ -147,8 +148,16 @@ int xv_block_queue_free_fd(struct xv_block_queue *queue)
     return queue->free_fd;
 }
 
+void xv_block_queue_set_gate(struct xv_block_queue *queue,
+                             void (*gate)(const struct xv_block *block))
+{
+    queue->gate = gate;
+}
+
 void xv_block_queue_push(struct xv_block_queue *queue, struct xv_block *block)
 {
+    if (queue->gate != NULL)
+        queue->gate(block);
     pthread_mutex_lock(&queue->lock);
     block->next = NULL;
     if (queue->last == NULL)

@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include "job/part.h"
 #include "job/source.h"
+#include "sched/admission.h"
 
 /* How old the picture of the pool may be that hosts and networks are looked up in. */
 #define INVENTORY_MS 60000
@@ -133,6 +134,9 @@ static int read_unit(struct help *help, xvsa_error **error)
         .tell = tell,
         .left = tell_left,
         .user = help,
+        .rate = unit->rate,
+        .connections =
+            unit->connections == 0 ? XV_SCHED_DISK_CONNECTIONS : unit->connections,
     };
     if (rc == 0)
         rc = xv_source_move(&source, xv_part_intake(help->part), &help->missing, help->disk->writer,

@@ -22,6 +22,8 @@ struct xv_assist_unit {
     const char *spec;          /* of the job: transports and policy */
     struct xv_board_disk disk;
     uint32_t unit;
+    struct xv_rate *rate; /* how fast; NULL: no limit */
+    uint32_t connections; /* NBD connections that it may open; 0: what a disk uses */
 };
 
 /* Moves what of the unit nobody did yet; its progress is in the journal when it returns 0. *ret_bytes: read by this

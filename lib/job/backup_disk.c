@@ -8,6 +8,7 @@
 #include "job/passage.h"
 #include "job/task.h"
 #include "job/transport.h"
+#include "sched/admission.h"
 
 void xv_passage_note_transport(struct xv_passage *passage)
 {
@@ -133,6 +134,8 @@ static void fill_source(struct xv_passage *passage)
         .tell = tell,
         .left = tell_left,
         .user = passage,
+        .rate = xv_job_rate(backup->run->job),
+        .connections = passage->connections,
     };
 }
 
@@ -162,13 +165,18 @@ int xv_backup_disk(struct xv_disk_run *disk, xvsa_error **error)
     xv_extents_init(&passage.read);
     xv_extents_init(&passage.keep);
     size_t host = job->plan->site.proxies[disk->plan->proxy].host;
-    uint32_t connections = disk->plan->nbd ? XV_DISK_CONNECTIONS : 0;
+    uint32_t connections = disk->plan->nbd ? XV_SCHED_DISK_CONNECTIONS : 0;
     int64_t begun = xv_clock_ms();
     int rc = xv_slots_take(job->slots, disk->plan->proxy, host, connections, &passage.call, error);
-    xv_run_waited(disk, xv_clock_ms() - begun);
-    if (rc != 0)
-        return rc;
-    rc = pass(&passage, error);
-    xv_slots_give_back(job->slots, disk->plan->proxy, host, connections);
+    if (rc == 0) {
+        passage.connections = connections;
+        rc = xv_task_connect(disk, &passage.connections, &passage.call, error);
+        xv_run_waited(disk, xv_clock_ms() - begun);
+        if (rc == 0) {
+            rc = pass(&passage, error);
+            xv_task_disconnect(disk, passage.connections);
+        }
+        xv_slots_give_back(job->slots, disk->plan->proxy, host, connections);
+    }
     return rc;
 }

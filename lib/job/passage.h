@@ -12,6 +12,7 @@ struct xv_passage {
     struct xv_backup *backup;
     struct xv_disk_run *disk;
     struct xv_call call;
+    uint32_t connections; /* of NBD, that it may open */
     uint32_t chunk;
     uint64_t size;
     int base_index; /* disk of the session's base; -1: none */

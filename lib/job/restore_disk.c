@@ -288,10 +288,14 @@ int xv_restore_disk(struct xv_disk_run *disk, xvsa_error **error)
     size_t host = job->plan->site.proxies[disk->plan->proxy].host;
     int64_t begun = xv_clock_ms();
     int rc = xv_slots_take(job->slots, disk->plan->proxy, host, 0, &passage.call, error);
-    xv_run_waited(disk, xv_clock_ms() - begun);
     if (rc != 0)
         return rc;
-    rc = pass(&passage, error);
+    rc = xv_task_enter(disk, &passage.call, error);
+    xv_run_waited(disk, xv_clock_ms() - begun);
+    if (rc == 0) {
+        rc = pass(&passage, error);
+        xv_task_leave(disk);
+    }
     xv_slots_give_back(job->slots, disk->plan->proxy, host, 0);
     report(&passage);
     free(passage.vdi_uuid);

@@ -33,7 +33,8 @@ static int stream_slice(struct sending *sending, struct xv_extents *slice,
     struct xv_job *job = sending->disk->vm->job;
     int rc = xv_job_await_resume(job, call, error);
     if (rc == 0)
-        rc = xv_disk_stream(sending->source, slice, sending->queue, NULL, call, error);
+        rc = xv_rate_stream(xv_job_rate(job), sending->source, slice, sending->queue, NULL, call,
+                            error);
     if (rc == 0) {
         uint64_t bytes = xv_extents_bytes(slice);
         atomic_fetch_add(&job->bytes_done, bytes);

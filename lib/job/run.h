@@ -126,6 +126,9 @@ int xv_runs_make(struct xv_job *job, xvsa_error **error) XV_MUST_CHECK;
 void xv_runs_free(struct xv_job *job);
 int xv_runs_drive(struct xv_job *job, xvsa_error **error) XV_MUST_CHECK;
 
+/* How fast the job moves; NULL: no limit. */
+struct xv_rate *xv_job_rate(const struct xv_job *job);
+
 /* Adds a progress event. */
 void xv_job_tell_progress(struct xv_job *job);
 

@@ -8,6 +8,7 @@
 #define XV_JOB_SHARE_H
 
 #include "job/job.h"
+#include "job/rate.h"
 
 /* The units of a disk: consecutive slices of what is to be read, cut at multiples of the chunk size so that each
  * has about unit_bytes of it. Everybody cuts the same map the same way (xv_units_*). */
@@ -51,6 +52,15 @@ struct xv_share_ops {
      * "reasons": as xv_assist gave them}, which the caller frees. May be NULL: nobody else takes part. */
     int (*account)(void *user, const char *key, char **ret, const struct xv_call *call,
                    xvsa_error **error);
+    /* Waits until the process may open NBD connections to a host: *ret of them, wanted at most, at least 1. They
+     * are given back by disconnect. NULL: as many as wanted. */
+    int (*connect)(void *user, uint32_t wanted, uint32_t *ret, const struct xv_call *call,
+                   xvsa_error **error);
+    void (*disconnect)(void *user, uint32_t connections);
+    /* Waits until a disk that has no units may be moved to or from an SR, until leave. NULL: at once. */
+    int (*enter)(void *user, const char *key, const char *sr_uuid, const struct xv_call *call,
+                 xvsa_error **error);
+    void (*leave)(void *user, const char *key);
     /* False while this process must not touch the pool (its lease may be gone). Does not block. */
     bool (*may_touch_pool)(void *user);
 };
@@ -63,8 +73,11 @@ struct xv_task {
     const char *earlier;   /* who owned it before, for the report; NULL: nobody */
     uint32_t attempt;      /* from 1 */
     uint64_t token;        /* of the repository session */
-    uint64_t unit_bytes;   /* about the size of a unit; 0: chosen by the size of the disk */
+    uint64_t unit_bytes;   /* about the size of a unit; 0: chosen by what follows */
+    uint64_t outstanding;  /* bytes that all have to move still; 0: not known */
+    uint32_t proxies;      /* that move them; 0: one */
     int64_t checkpoint_ms; /* between checkpoints; 0: 5 s */
+    struct xv_rate *rate;  /* how fast it moves; NULL: no limit; must outlive the job */
     const char *proxy;     /* name of the proxy that this process is: moves what it moves itself */
     const struct xv_share_ops *ops;
     void *user; /* must outlive the job */

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/thread.h"
+#include "sched/admission.h"
 
 /* How soon a waiting thread notices that its token fired. */
 #define WAIT_MS 200
@@ -54,7 +55,8 @@ static bool is_free(const struct xv_slots *slots, size_t proxy, size_t host, uin
 {
     if (proxy < slots->proxies && slots->left[proxy] == 0)
         return false;
-    return host >= slots->hosts || slots->connections[host] + connections <= XV_HOST_CONNECTIONS;
+    return host >= slots->hosts ||
+           slots->connections[host] + connections <= XV_SCHED_HOST_CONNECTIONS;
 }
 
 int xv_slots_take(struct xv_slots *slots, size_t proxy, size_t host, uint32_t connections,

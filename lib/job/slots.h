@@ -8,18 +8,14 @@
 
 #include "base/call.h"
 
-/* What one job opens to one host at most; the rest is for others. */
-#define XV_HOST_CONNECTIONS 10u
-/* What one disk uses. */
-#define XV_DISK_CONNECTIONS 2u
-
 struct xv_slots;
 
 /* limits[proxy]: disks at once. */
 int xv_slots_new(const uint32_t *limits, size_t proxies, size_t hosts, struct xv_slots **ret,
                  xvsa_error **error) XV_MUST_CHECK;
 void xv_slots_free(struct xv_slots *slots);
-/* Waits for a place at the proxy and for connections to its host. */
+/* Waits for a place at the proxy and for connections to its host, of which one job opens XV_SCHED_HOST_CONNECTIONS at
+ * most; the rest is for others. */
 int xv_slots_take(struct xv_slots *slots, size_t proxy, size_t host, uint32_t connections,
                   const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 void xv_slots_give_back(struct xv_slots *slots, size_t proxy, size_t host, uint32_t connections);

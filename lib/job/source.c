@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "job/slots.h"
 #include "job/transport.h"
 
 /* A source that failed is opened anew when it had worked for so long, or once: the session that its export was named
@@ -69,7 +68,7 @@ static int open_nbd(struct xv_source *source, const struct xv_call *call, xvsa_e
     const struct xv_nbd_options options = {
         .env = source->env,
         .size = source->size,
-        .connections = XV_DISK_CONNECTIONS,
+        .connections = source->connections,
         .require_tls = !source->spec->insecure_nbd,
         .disk_name = source->vdi_uuid,
     };
@@ -192,7 +191,7 @@ static int tell_missing(struct xv_source *source, xvsa_error **error)
     char text[64];
     if (missing == 0)
         return 0;
-    snprintf(text, sizeof text, "%u of %u connections", missing, XV_DISK_CONNECTIONS);
+    snprintf(text, sizeof text, "%u of %u connections", missing, source->connections);
     return source->tell(source->user, XV_REASON_NBD_CONNECTIONS_MISSING, text, error);
 }
 
@@ -204,7 +203,7 @@ static int move_once(struct xv_source *source, struct xv_intake *intake, struct 
     struct xv_extents rest;
     xv_extents_init(&moved);
     xv_extents_init(&rest);
-    int rc = xv_intake_move(intake, source->disk, left, writer, &moved, call, error);
+    int rc = xv_intake_move(intake, source->disk, left, writer, &moved, source->rate, call, error);
     if (rc != 0 && xv_extents_subtract(left, &moved, &rest, NULL) == 0) {
         xv_extents_free(left);
         *left = rest;

@@ -30,6 +30,8 @@ struct xv_source {
     /* Told when something made for hot-add could not be removed. */
     void (*left)(void *user, const char *why);
     void *user;
+    struct xv_rate *rate; /* of reading; NULL: no limit */
+    uint32_t connections; /* of NBD */
 
     bool device;          /* one of the proxy's is taken */
     struct xv_disk *disk; /* NULL until opened */

@@ -7,20 +7,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sched/pull.h"
+
 #define POOL_STEP_MS  200
 #define CHECKPOINT_MS 5000
 #define CONFIRM_MS    10000
-/* Units: about a 32nd of what is to be read, within these bounds. */
-#define UNIT_PARTS 32u
-#define UNIT_LEAST (64ull << 20)
-#define UNIT_MOST  (512ull << 20)
 
 uint64_t xv_task_unit_bytes(const struct xv_job_task *task, uint64_t bytes)
 {
     if (task->given.unit_bytes != 0)
         return task->given.unit_bytes;
-    uint64_t unit = bytes / UNIT_PARTS;
-    return unit < UNIT_LEAST ? UNIT_LEAST : unit > UNIT_MOST ? UNIT_MOST : unit;
+    return xv_sched_unit_bytes(bytes, task->given.outstanding,
+                               task->given.proxies == 0 ? 1 : task->given.proxies);
 }
 
 /* Copies text behind *at; NULL stays NULL. */
@@ -95,6 +93,11 @@ void xv_task_free(struct xv_job_task *task)
     free(task->noted);
     free(task->texts);
     free(task);
+}
+
+struct xv_rate *xv_job_rate(const struct xv_job *job)
+{
+    return job->task == NULL ? NULL : job->task->given.rate;
 }
 
 int xv_task_await_pool(struct xv_vm_run *run, const struct xv_call *call, xvsa_error **error)
@@ -216,6 +219,38 @@ int xv_task_note(struct xv_vm_run *run, json_t *facts, const struct xv_call *cal
     else
         free(text);
     return rc == 0 ? 0 : xv_task_store_failed(run, rc, failure, error);
+}
+
+int xv_task_connect(const struct xv_disk_run *disk, uint32_t *connections,
+                    const struct xv_call *call, xvsa_error **error)
+{
+    const struct xv_job_task *task = disk->vm->job->task;
+    if (task == NULL || task->given.ops->connect == NULL || *connections == 0)
+        return 0;
+    return task->given.ops->connect(task->given.user, *connections, connections, call, error);
+}
+
+void xv_task_disconnect(const struct xv_disk_run *disk, uint32_t connections)
+{
+    const struct xv_job_task *task = disk->vm->job->task;
+    if (task != NULL && task->given.ops->disconnect != NULL && connections > 0)
+        task->given.ops->disconnect(task->given.user, connections);
+}
+
+int xv_task_enter(const struct xv_disk_run *disk, const struct xv_call *call, xvsa_error **error)
+{
+    const struct xv_job_task *task = disk->vm->job->task;
+    if (task == NULL || task->given.ops->enter == NULL || disk->plan->sr == NULL)
+        return 0;
+    return task->given.ops->enter(task->given.user, disk->plan->vdi_uuid, disk->plan->sr->uuid,
+                                  call, error);
+}
+
+void xv_task_leave(const struct xv_disk_run *disk)
+{
+    const struct xv_job_task *task = disk->vm->job->task;
+    if (task != NULL && task->given.ops->leave != NULL && disk->plan->sr != NULL)
+        task->given.ops->leave(task->given.user, disk->plan->vdi_uuid);
 }
 
 /* Reasons that helpers gave, as far as this version knows them. */

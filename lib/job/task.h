@@ -56,6 +56,16 @@ int xv_task_recall_map(struct xv_passage *passage, bool *ret_known,
                        xvsa_error **error) XV_MUST_CHECK;
 int xv_task_put_map(struct xv_passage *passage, xvsa_error **error) XV_MUST_CHECK;
 
+/* Connections that the disk of a task may open: waits for *connections of them, or fewer. At once for jobs of one
+ * process. */
+int xv_task_connect(const struct xv_disk_run *disk, uint32_t *connections,
+                    const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+void xv_task_disconnect(const struct xv_disk_run *disk, uint32_t connections);
+/* The disk's turn at an SR, when it has no units. */
+int xv_task_enter(const struct xv_disk_run *disk, const struct xv_call *call,
+                  xvsa_error **error) XV_MUST_CHECK;
+void xv_task_leave(const struct xv_disk_run *disk);
+
 /* Completes the report of a disk: who moved what, and why things went as they did. */
 void xv_task_account(struct xv_passage *passage, uint64_t bytes, uint32_t units);
 /* Bytes of a unit of a disk of which so much is to be read. */

@@ -19,7 +19,10 @@ struct feed {
     uint64_t expected;        /* bytes */
     uint64_t done;            /* bytes, discarded ones included */
     struct xv_extents *moved; /* what went through; NULL: nobody wants to know */
-    unsigned active;          /* workers that use the writer now */
+    /* Of a disk that is read in one piece: how fast its blocks may come. */
+    struct xv_rate *rate;
+    const struct xv_call *call;
+    unsigned active; /* workers that use the writer now */
     bool stopped;
     int rc;
     xvsa_error *error;
@@ -153,6 +156,14 @@ static void *work(void *argument)
     return NULL;
 }
 
+/* The stream notices a cancellation itself. */
+static void hold_back(const struct xv_block *block)
+{
+    const struct feed *feed = block->owner;
+    int rc = xv_rate_take(feed->rate, block->length, feed->call, NULL);
+    (void)rc;
+}
+
 static int start_workers(struct xv_pipeline *pipeline, uint32_t threads, xvsa_error **error)
 {
     int rc = 0;
@@ -182,6 +193,8 @@ int xv_pipeline_new(uint32_t threads, uint64_t memory, uint32_t block_size,
     int rc = pipeline->workers == NULL ? xv_fail_memory(error) : 0;
     if (rc == 0)
         rc = xv_block_queue_new((uint32_t)blocks, block_size, &pipeline->queue, error);
+    if (rc == 0)
+        xv_block_queue_set_gate(pipeline->queue, hold_back);
     if (rc == 0)
         rc = start_workers(pipeline, threads, error);
     if (rc != 0) {
@@ -273,7 +286,7 @@ static void retire(struct xv_pipeline *pipeline, struct feed *feed)
 }
 
 int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct xv_extents *ranges,
-                   struct xv_disk_writer *writer, struct xv_extents *moved,
+                   struct xv_disk_writer *writer, struct xv_extents *moved, struct xv_rate *rate,
                    const struct xv_call *call, xvsa_error **error)
 {
     struct xv_pipeline *pipeline = intake->pipeline;
@@ -285,7 +298,13 @@ int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct 
     feed->moved = moved;
     feed->expected = xv_extents_bytes(ranges);
     xvsa_error *failure = NULL;
-    int rc = xv_disk_stream(disk, ranges, pipeline->queue, feed, call, &failure);
+    bool whole = strcmp(disk->ops->transport, "http") == 0;
+    if (whole) {
+        feed->rate = rate;
+        feed->call = call;
+    }
+    int rc =
+        xv_rate_stream(whole ? NULL : rate, disk, ranges, pipeline->queue, feed, call, &failure);
     settle(pipeline, feed, rc != 0);
     /* A failure to store comes first: it is what stopped the reader. */
     if (feed->rc != 0) {

@@ -8,6 +8,7 @@
 
 #include <stdatomic.h>
 
+#include "job/rate.h"
 #include "repo/repo.h"
 
 struct xv_pipeline;
@@ -38,11 +39,11 @@ struct xv_intake;
 int xv_intake_new(struct xv_pipeline *pipeline, struct xv_session *session, xvsa_cancel *cancel,
                   struct xv_intake **ret, xvsa_error **error) XV_MUST_CHECK;
 /* Reads the ranges of a disk and puts them into the writer; moved (may be NULL) receives the ranges that went
- * through, also when it fails. Returns when all went through or at the
+ * through, also when it fails; rate (may be NULL) says how fast. Returns when all went through or at the
  * first error, after which no worker touches the writer. Called by several threads at once, for
  * different disks. */
 int xv_intake_move(struct xv_intake *intake, struct xv_disk *disk, const struct xv_extents *ranges,
-                   struct xv_disk_writer *writer, struct xv_extents *moved,
+                   struct xv_disk_writer *writer, struct xv_extents *moved, struct xv_rate *rate,
                    const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 /* Seals what went through so far; moves may be under way. */
 int xv_intake_flush(struct xv_intake *intake, const struct xv_call *call,

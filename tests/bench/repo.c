@@ -125,7 +125,7 @@ static void move(struct xv_session *session, struct xv_disk *disk, const struct 
           "pipeline");
     check(xv_intake_new(pipeline, session, cancel, &intake, &error), error, "intake");
     struct xv_call call = {.cancel = cancel};
-    check(xv_intake_move(intake, disk, ranges, writer, &call, &error), error, "move");
+    check(xv_intake_move(intake, disk, ranges, writer, NULL, NULL, &call, &error), error, "move");
     check(xv_intake_flush(intake, NULL, &error), error, "flush");
     xv_intake_free(intake);
     xv_pipeline_free(pipeline);

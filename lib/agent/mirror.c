@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FEW_REPORTS 8
+
 struct entry {
     struct entry *next;
     char *key;
@@ -141,30 +143,53 @@ int xv_mirror_keep(struct xv_agent *agent, const struct xv_call *call, xvsa_erro
     return rc;
 }
 
-/* Reports change when their tasks' states do; they are read then alone. */
-static void learn_report(struct xv_agent *agent, json_t *reports, const struct xv_task_record *task)
+static void add_report(json_t *reports, const struct xv_kv_pair *pair,
+                       const struct xv_task_record *task)
 {
-    char key[XV_KEY_MAX];
-    snprintf(key, sizeof key, "vr/%s", task->key + strlen("v/"));
-    json_t *known = json_object_get(agent->mirror->reports, key);
-    if (known != NULL && xv_member_number(known, "state") == (int64_t)task->state) {
-        json_object_set(reports, key, known);
-        return;
-    }
-    if (known != NULL && !xv_task_has_ended(task->state)) {
-        json_object_set(reports, key, known);
-        return;
-    }
-    struct xv_kv_list list = {0};
+    json_t *report = xv_pair_json(pair);
+    if (report != NULL)
+        json_object_set_new(
+            reports, pair->key,
+            json_pack("{s:I, s:o}", "state", (json_int_t)task->state, "report", report));
+}
+
+/* A report is what was planned until its task ends. */
+static bool is_current(const json_t *known, const struct xv_task_record *task)
+{
+    return known != NULL && (xv_member_number(known, "state") == (int64_t)task->state ||
+                             !xv_task_has_ended(task->state));
+}
+
+/* Reports that are not known as they are now: a few are read one by one, many together. */
+static void learn_reports(struct xv_agent *agent, json_t *reports, const struct xv_view_job *job)
+{
     struct xv_call call = xv_agent_call(agent);
-    if (xv_kv_get(agent->kv, key, &call, &list, NULL) == 0 && list.count > 0) {
-        json_t *report = xv_pair_json(&list.pairs[0]);
-        if (report != NULL)
-            json_object_set_new(
-                reports, key,
-                json_pack("{s:I, s:o}", "state", (json_int_t)task->state, "report", report));
+    struct xv_kv_list all = {0};
+    size_t unknown = 0;
+    char key[XV_KEY_MAX];
+    for (size_t i = 0; i < job->task_count; i++) {
+        snprintf(key, sizeof key, "vr/%s", job->tasks[i].key + strlen("v/"));
+        unknown += !is_current(json_object_get(agent->mirror->reports, key), &job->tasks[i]);
     }
-    xv_kv_list_free(&list);
+    if (unknown > FEW_REPORTS &&
+        xv_kv_read(agent->kv, &call, &all, NULL, "vr/%s/%s/", job->job.id, agent->pool_uuid) != 0)
+        return;
+    for (size_t i = 0; i < job->task_count; i++) {
+        const struct xv_task_record *task = &job->tasks[i];
+        snprintf(key, sizeof key, "vr/%s", task->key + strlen("v/"));
+        json_t *known = json_object_get(agent->mirror->reports, key);
+        struct xv_kv_list one = {0};
+        const struct xv_kv_pair *pair = xv_list_find(&all, "%s", key);
+        if (is_current(known, task))
+            json_object_set(reports, key, known);
+        else if (pair != NULL)
+            add_report(reports, pair, task);
+        else if (unknown <= FEW_REPORTS && xv_kv_get(agent->kv, key, &call, &one, NULL) == 0 &&
+                 one.count > 0)
+            add_report(reports, &one.pairs[0], task);
+        xv_kv_list_free(&one);
+    }
+    xv_kv_list_free(&all);
 }
 
 void xv_mirror_learn(struct xv_agent *agent, const struct xv_view *view)
@@ -177,10 +202,9 @@ void xv_mirror_learn(struct xv_agent *agent, const struct xv_view *view)
         remember(mirror, job->job.json, "q/%s", job->job.id);
         for (size_t j = 0; j < job->part_count; j++)
             remember(mirror, job->parts[j].json, "jp/%s/%s", job->job.id, job->parts[j].pool);
-        for (size_t j = 0; j < job->task_count; j++) {
+        for (size_t j = 0; j < job->task_count; j++)
             remember(mirror, job->tasks[j].json, "%s", job->tasks[j].key);
-            learn_report(agent, reports, &job->tasks[j]);
-        }
+        learn_reports(agent, reports, job);
     }
     json_decref(mirror->reports);
     mirror->reports = reports;

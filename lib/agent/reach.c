@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Looks may come many a second; the pool is asked no more often than this. */
+#define INVENTORY_MS 2000
+
 static bool is_living(const struct xv_agent *agent, const struct xv_view *view, const char *name)
 {
     const struct xv_site_member *member = xv_view_member(view, name);
@@ -74,7 +77,8 @@ int xv_reach_read(struct xv_agent *agent, const struct xv_call *call, struct xv_
                   xvsa_error **error)
 {
     *ret = (struct xv_reach){0};
-    int rc = xv_pool_inventory(agent->pool, call, &ret->inventory, error);
+    int rc =
+        xv_live_inventory(xv_pool_live(agent->pool), INVENTORY_MS, call, &ret->inventory, error);
     if (rc == 0)
         rc = xv_pool_proxies(agent->pool, &ret->proxies, &ret->count, error);
     if (rc == 0)

@@ -127,21 +127,26 @@ static int64_t running_bytes(struct xv_agent *agent, uint32_t *ret_tasks)
     return bytes;
 }
 
-int xv_agent_metrics(struct xv_agent *agent, char **ret, xvsa_error **error)
+static int add_metrics(struct xv_buffer *text, const struct metric *metrics, size_t count,
+                       const char *labels, xvsa_error **error)
 {
-    struct xv_figures *figures = &agent->figures;
-    char name[160];
-    char labels[320];
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        rc = add_metric(text, &metrics[i], labels, error);
+    return rc;
+}
+
+static int add_gauges(struct xv_buffer *text, struct xv_agent *agent, const char *labels,
+                      xvsa_error **error)
+{
     uint32_t tasks = 0;
-    escape(agent->name, name, sizeof name);
-    snprintf(labels, sizeof labels, "member=\"%s\",pool=\"%s\"", name, agent->pool_uuid);
     pthread_mutex_lock(&agent->lock);
-    const char *state = state_name(agent);
+    bool up = strcmp(state_name(agent), "joined") == 0;
     size_t units = xv_help_count(agent);
     int64_t bytes = running_bytes(agent, &tasks);
     pthread_mutex_unlock(&agent->lock);
     const struct metric metrics[] = {
-        {"xvsa_up", "gauge", "1 while the member is in the site.", strcmp(state, "joined") == 0},
+        {"xvsa_up", "gauge", "1 while the member is in the site.", up},
         {"xvsa_store_up", "gauge", "1 while the coordination store answers.",
          atomic_load(&agent->store_answers)},
         {"xvsa_term", "gauge", "Term in which it coordinates its pool, 0: it does not.",
@@ -151,6 +156,15 @@ int xv_agent_metrics(struct xv_agent *agent, char **ret, xvsa_error **error)
         {"xvsa_task_bytes", "gauge", "Bytes dealt with of the tasks that it owns now.",
          (uint64_t)bytes},
         {"xvsa_max_disks", "gauge", "Disks that it moves at once.", agent->max_disks},
+    };
+    return add_metrics(text, metrics, sizeof metrics / sizeof metrics[0], labels, error);
+}
+
+static int add_counters(struct xv_buffer *text, struct xv_agent *agent, const char *labels,
+                        xvsa_error **error)
+{
+    struct xv_figures *figures = &agent->figures;
+    const struct metric metrics[] = {
         {"xvsa_tasks_lost_total", "counter", "Tasks that another member took over.",
          atomic_load(&figures->tasks_lost)},
         {"xvsa_units_total", "counter", "Units of others' tasks that it moved.",
@@ -170,11 +184,20 @@ int xv_agent_metrics(struct xv_agent *agent, char **ret, xvsa_error **error)
         {"xvsa_store_failures_total", "counter", "Failed questions to the coordination store.",
          atomic_load(&figures->store_failures)},
     };
+    return add_metrics(text, metrics, sizeof metrics / sizeof metrics[0], labels, error);
+}
+
+int xv_agent_metrics(struct xv_agent *agent, char **ret, xvsa_error **error)
+{
+    char name[160];
+    char labels[320];
     struct xv_buffer text;
+    escape(agent->name, name, sizeof name);
+    snprintf(labels, sizeof labels, "member=\"%s\",pool=\"%s\"", name, agent->pool_uuid);
     xv_buffer_init(&text, METRICS_MAX);
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < sizeof metrics / sizeof metrics[0]; i++)
-        rc = add_metric(&text, &metrics[i], labels, error);
+    int rc = add_gauges(&text, agent, labels, error);
+    if (rc == 0)
+        rc = add_counters(&text, agent, labels, error);
     if (rc == 0)
         rc = add_tasks(&text, agent, labels, error);
     if (rc != 0) {

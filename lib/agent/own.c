@@ -100,6 +100,15 @@ static int start_job(struct xv_own_task *task, struct xv_plan *plan, struct xv_j
     return xv_job_start_task(plan, &options, ret, error);
 }
 
+/* A verification has no checkpoint: it is stopped, and begins anew. */
+static void park_job(const struct xv_own_task *task, struct xv_job *job)
+{
+    if (strcmp(task->type, "verify") == 0)
+        xv_job_cancel(job, XVSA_CANCEL_NOW);
+    else
+        xv_job_park(job);
+}
+
 /* Hands the job to whoever controls the task; what was asked for before counts still. */
 static void show_job(struct xv_own_task *task, struct xv_job *job)
 {
@@ -111,7 +120,7 @@ static void show_job(struct xv_own_task *task, struct xv_job *job)
     if (stopped)
         xv_job_cancel(job, XVSA_CANCEL_NOW);
     else if (parked)
-        xv_job_park(job);
+        park_job(task, job);
 }
 
 static void tell_progress(struct xv_own_task *task, struct xv_job *job)
@@ -294,7 +303,7 @@ static void park(struct xv_own_task *task, const char *why)
     struct xv_job *job = first && task->job != NULL ? xv_job_ref(task->job) : NULL;
     pthread_mutex_unlock(&task->lock);
     if (job != NULL)
-        xv_job_park(job);
+        park_job(task, job);
     xv_job_unref(job);
 }
 

@@ -2,7 +2,7 @@
 """A real etcd cluster: members that can be killed, frozen, cut off, or lose everything.
 
 On loopback, each member has two free ports; on a ``network.Network`` each runs in a node of its own
-and can be cut off from the others.
+and can be cut off from the others. With ``tls`` clients need certificates.
 """
 
 import base64
@@ -11,10 +11,13 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
+
+from certificates import Authority
 
 START_TIMEOUT = 30.0
 CLIENT_PORT, PEER_PORT = 2379, 2380  # in a node of its own
@@ -45,7 +48,8 @@ class Member:
 
     @property
     def url(self):
-        return "http://%s:%d" % (self.address, self.client_port)
+        return "%s://%s:%d" % ("https" if self.cluster.tls else "http", self.address,
+                               self.client_port)
 
     @property
     def peer_url(self):
@@ -59,7 +63,8 @@ class Member:
                 "--initial-advertise-peer-urls", self.peer_url,
                 "--initial-cluster", self.cluster.members_text(),
                 "--initial-cluster-token", self.cluster.token, "--logger", "zap",
-                "--log-outputs", self.folder + ".log", *self.cluster.options]
+                "--log-outputs", self.folder + ".log", *self.cluster.tls_options(),
+                *self.cluster.options]
         if self.node is not None:
             argv = self.node.command(argv)
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL,
@@ -86,21 +91,28 @@ class Member:
             headers["Authorization"] = token
         if self.node is not None:
             argv = ["curl", "-s", "-m", str(timeout), "-d", json.dumps(body), self.url + path]
+            if self.cluster.tls:
+                argv += ["--cacert", self.cluster.ca, "--cert", self.cluster.client[0], "--key",
+                         self.cluster.client[1]]
             done = subprocess.run(self.node.network.hub_command(argv), capture_output=True,
                                   check=False)
             if done.returncode != 0:
                 raise OSError("%s%s: curl ended with %d" % (self.url, path, done.returncode))
             return json.loads(done.stdout)
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=timeout) as answer:
+        context = self.cluster.client_context()
+        with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
             return json.load(answer)
 
 
 class Cluster:
-    """Members in ``folder``. ``options`` are further arguments of etcd. ``close`` ends all."""
+    """Members in ``folder``. ``options`` are further arguments of etcd. ``close`` ends all.
 
-    def __init__(self, folder, count=3, net=None, options=()):
-        self.folder, self.options, self.members = folder, list(options), []
+    With ``tls``, ``ca`` is the authority's file and ``client`` the files of a certificate and key.
+    """
+
+    def __init__(self, folder, count=3, net=None, options=(), tls=False):
+        self.folder, self.options, self.members, self.tls = folder, list(options), [], tls
         self.token = "xvsa-%d-%s" % (os.getpid(), os.path.basename(folder))
         os.makedirs(folder, exist_ok=True)
         ports = free_ports(2 * count) if net is None else []
@@ -112,9 +124,28 @@ class Cluster:
                 node = net.add(name)
                 member = Member(self, name, node.address, (CLIENT_PORT, PEER_PORT), node)
             self.members.append(member)
+        if tls:
+            authority = Authority(os.path.join(folder, "tls"))
+            self.ca = authority.ca
+            self.server = authority.sign("server", "serverAuth,clientAuth",
+                                         [member.address for member in self.members])
+            self.client = authority.sign("client", "clientAuth")
         for member in self.members:
             member.start()
         self.wait()
+
+    def tls_options(self):
+        """Arguments of etcd."""
+        return ["--client-cert-auth", "--trusted-ca-file", self.ca, "--cert-file", self.server[0],
+                "--key-file", self.server[1]] if self.tls else []
+
+    def client_context(self):
+        """How tests themselves talk to it."""
+        if not self.tls:
+            return None
+        context = ssl.create_default_context(cafile=self.ca)
+        context.load_cert_chain(*self.client)
+        return context
 
     def members_text(self):
         return ",".join("%s=%s" % (m.name, m.peer_url) for m in self.members)
@@ -151,6 +182,44 @@ class Cluster:
             time.sleep(0.1)
         raise AssertionError("the cluster has no leader")
 
+    def enable_users(self, user, password, prefix):
+        """Users root, and one who may read and write the keys that begin with a prefix."""
+        def call(action, **body):
+            self.leader().call("/v3/auth/" + action, body)
+        ends = [base64.b64encode(text.encode()).decode()
+                for text in (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))]
+        for name, secret in (("root", "root"), (user, password)):
+            call("user/add", name=name, password=secret)
+            call("role/add", name=name)
+            call("user/grant", user=name, role=name)
+        call("role/grant", name=user,
+             perm={"permType": "READWRITE", "key": ends[0], "range_end": ends[1]})
+        call("enable")
+
+    def put(self, key, value):
+        """Writes a key; False when the cluster has no room for it."""
+        body = {"key": base64.b64encode(key.encode()).decode(),
+                "value": base64.b64encode(value).decode()}
+        try:
+            self.leader().call("/v3/kv/put", body)
+        except urllib.error.HTTPError as error:
+            if b"space exceeded" in error.read():
+                return False
+            raise
+        return True
+
+    def delete(self, key):
+        """Removes a key."""
+        self.leader().call("/v3/kv/deleterange", {"key": base64.b64encode(key.encode()).decode()})
+
+    def make_room(self):
+        """What an administrator does when the quota is full, once keys are gone."""
+        self.compact()
+        for member in self.members:
+            member.call("/v3/maintenance/defragment", {}, 30.0)
+        for alarm in self.leader().call("/v3/maintenance/alarm", {}).get("alarms", []):
+            self.leader().call("/v3/maintenance/alarm", {**alarm, "action": "DEACTIVATE"})
+
     def count_keys(self, prefix=""):
         """How many keys begin with a prefix."""
         first = prefix.encode() or b"\0"
@@ -172,7 +241,11 @@ class Cluster:
         """Throws away all history up to now."""
         leader = self.leader()
         revision = leader.call("/v3/maintenance/status", {})["header"]["revision"]
-        leader.call("/v3/kv/compaction", {"revision": revision, "physical": True})
+        try:
+            leader.call("/v3/kv/compaction", {"revision": revision, "physical": True})
+        except urllib.error.HTTPError as error:
+            if b"has been compacted" not in error.read():
+                raise
 
     def close(self):
         for member in self.members:

@@ -72,6 +72,19 @@ class Network:
         _ip("-n", self.hub, "addr", "add", self.address(index) + "/24", "dev", "br0")
         return self.address(index)
 
+    def add_here(self, count=1):
+        """Joins the namespace of the caller to the network; returns addresses of it, which what is
+        started here may listen on."""
+        port = "xh%d" % self.third
+        _ip("-n", self.hub, "link", "add", "here", "type", "veth", "peer", "name", port,
+            "netns", str(os.getpid()))
+        _ip("-n", self.hub, "link", "set", "here", "master", "br0", "up")
+        addresses = [self.address(200 + index) for index in range(count)]
+        for address in addresses:
+            _ip("addr", "add", address + "/24", "dev", port)
+        _ip("link", "set", port, "up")
+        return addresses
+
     def hub_command(self, argv):
         """The command that runs argv in the hub."""
         return ["ip", "netns", "exec", self.hub, *argv]

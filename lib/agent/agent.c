@@ -16,7 +16,7 @@
 struct xv_call xv_agent_call(const struct xv_agent *agent)
 {
     const struct xv_call call = {.cancel = agent->cancel};
-    return xv_call_within(&call, XV_STORE_MS);
+    return xv_call_within(&call, atomic_load(&agent->parking) ? XV_STORE_LAST_MS : XV_STORE_MS);
 }
 
 struct xv_repo *xv_agent_repo(const struct xv_agent *agent, const char *name)
@@ -198,11 +198,20 @@ static bool has_work(struct xv_agent *agent)
     return has;
 }
 
-/* Waits until something may have changed, a second at most; looks that take long are made less often. */
+/* Looks that take long are made less often; one that took long for want of an answer says nothing. */
+static int64_t least_pause(const struct xv_agent *agent, int64_t took_ms)
+{
+    int64_t least = atomic_load(&agent->store_answers) ? took_ms * 4 : 0;
+    if (least < XV_LOOK_LEAST_MS)
+        return XV_LOOK_LEAST_MS;
+    return least > XV_LOOK_PAUSE_MOST_MS ? XV_LOOK_PAUSE_MOST_MS : least;
+}
+
+/* Waits until something may have changed, a second at most after the least pause. */
 static void wait_for_change(struct xv_agent *agent, struct xv_kv_watch *watch, int64_t took_ms)
 {
     bool changed = false;
-    int64_t least = took_ms * 4 < XV_LOOK_LEAST_MS ? XV_LOOK_LEAST_MS : took_ms * 4;
+    int64_t least = least_pause(agent, took_ms);
     const struct xv_call call = {.cancel = agent->cancel};
     int rc = xv_call_sleep(&call, least, "agent", "waiting", NULL);
     if (rc != 0)
@@ -436,8 +445,10 @@ int xv_agent_drain(struct xv_agent *agent, const struct xv_call *call, xvsa_erro
     atomic_store(&agent->draining, true);
     pthread_mutex_lock(&agent->lock);
     while (!agent->left) {
-        if (xv_call_check(call, "agent", "draining", NULL) != 0)
+        if (xv_call_check(call, "agent", "draining", NULL) != 0 && !atomic_load(&agent->parking)) {
+            atomic_store(&agent->parked_ms, xv_clock_ms());
             atomic_store(&agent->parking, true);
+        }
         xv_condition_wait(&agent->changed, &agent->lock, XV_LOOK_LEAST_MS);
     }
     pthread_mutex_unlock(&agent->lock);

@@ -121,6 +121,13 @@ static void log_end(struct xv_own_task *task, enum xv_task_state state, const xv
            problem == NULL ? "" : ": ", problem == NULL ? "" : xvsa_error_message(problem));
 }
 
+/* Whether a member that leaves has tried for as long as its lease lives. */
+static bool is_too_late(const struct xv_agent *agent)
+{
+    int64_t ttl = agent->ttl_ms == 0 ? 15000 : agent->ttl_ms;
+    return atomic_load(&agent->parking) && xv_clock_ms() - atomic_load(&agent->parked_ms) > ttl;
+}
+
 void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem)
 {
     struct xv_agent *agent = task->agent;
@@ -142,6 +149,13 @@ void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem)
     atomic_fetch_add(&agent->figures.tasks[state], 1);
     const struct xv_call call = {.cancel = agent->cancel};
     while (!xv_own_write_end(task, 0)) {
+        if (is_too_late(agent)) {
+            xv_log(agent->env, XVSA_LOG_WARNING, "agent",
+                   "%s: leaves without telling the site how %s ended: the coordination store does"
+                   " not answer; others find out from its lease and the repository",
+                   agent->name, task->key);
+            return;
+        }
         if (xv_call_sleep(&call, RETRY_MS, "agent", "telling how a task ended", NULL) != 0)
             return;
     }

@@ -20,8 +20,11 @@
 /* Between two looks at the site when nothing happens, and at least. */
 #define XV_LOOK_MS       1000
 #define XV_LOOK_LEAST_MS 100
-/* One question to the store. */
-#define XV_STORE_MS 10000
+/* The pause after a look that took long. */
+#define XV_LOOK_PAUSE_MOST_MS 5000
+/* One question to the store, and one while work is being parked. */
+#define XV_STORE_MS      10000
+#define XV_STORE_LAST_MS 2000
 /* Instants that a task's own figures are told at. */
 #define XV_PROGRESS_MS 5000
 
@@ -58,10 +61,11 @@ struct xv_agent {
     struct xv_member *member;
     xvsa_cancel *cancel; /* once everything has ended, or must */
     struct xv_figures figures;
-    atomic_bool draining;      /* nothing new */
-    atomic_bool parking;       /* and what is under way stops at a checkpoint */
-    atomic_int_fast64_t term;  /* 0: another one coordinates */
-    atomic_bool store_answers; /* at the last look */
+    atomic_bool draining;          /* nothing new */
+    atomic_bool parking;           /* and what is under way stops at a checkpoint */
+    atomic_int_fast64_t parked_ms; /* since when, by xv_clock_ms */
+    atomic_int_fast64_t term;      /* 0: another one coordinates */
+    atomic_bool store_answers;     /* at the last look */
     atomic_uint_fast32_t disks_running;
 
     pthread_mutex_t lock;

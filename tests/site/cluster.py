@@ -121,7 +121,7 @@ class Cluster:
             if net is None:
                 member = Member(self, name, "127.0.0.1", ports[2 * index:2 * index + 2])
             else:
-                node = net.add(name)
+                node = net.nodes.get(name) or net.add(name)
                 member = Member(self, name, node.address, (CLIENT_PORT, PEER_PORT), node)
             self.members.append(member)
         if tls:

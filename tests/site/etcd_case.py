@@ -149,9 +149,9 @@ class NetworkCase(EtcdCase):
         super().setUpClass()
 
     def setUp(self):
-        super().setUp()
         for node in self.net.nodes.values():
             self.net.join(node)
+        super().setUp()
 
     def node(self, name):
         """A node for a member."""

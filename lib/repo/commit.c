@@ -145,7 +145,7 @@ static int make_commit(void *user, const struct xv_state *state, json_t *records
     if (record == NULL || end == NULL || json_array_append_new(records, record) != 0 ||
         json_array_append_new(records, end) != 0)
         return xv_fail_memory(error);
-    return 0;
+    return session->has_work ? xv_parts_end(state, session->work, records, error) : 0;
 }
 
 static int append_commit(struct committing *committing, const struct xv_call *call,

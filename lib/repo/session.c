@@ -133,7 +133,10 @@ static int make_begin(void *user, const struct xv_state *state, json_t *records,
         owner, "pins", pins, "work", session->has_work ? xv_json_handle(session->work) : NULL);
     if (record == NULL || json_array_append_new(records, record) != 0)
         return xv_fail_memory(error);
-    return 0;
+    if (session->kind != XV_SESSION_BACKUP)
+        return 0;
+    return xv_parts_end_others(state, session->job_key, session->has_work ? session->work : NULL,
+                               records, error);
 }
 
 static int append_begin(struct xv_session *session, const struct xv_session_options *options,
@@ -270,7 +273,7 @@ static int make_end(void *user, const struct xv_state *state, json_t *records, x
     json_t *record = xv_session_end_record(session->id, ending->outcome);
     if (record == NULL || json_array_append_new(records, record) != 0)
         return xv_fail_memory(error);
-    return 0;
+    return gives_up && session->has_work ? xv_parts_end(state, session->work, records, error) : 0;
 }
 
 json_t *xv_session_end_record(const uint8_t *session, const char *outcome)

@@ -194,6 +194,12 @@ int xv_remains_collect(struct xv_remains *left, const struct xv_state *state, co
                        xvsa_error **error) XV_MUST_CHECK;
 int xv_remains_collect_others(struct xv_remains *left, const struct xv_state *state,
                               const char *key, const uint8_t *id, xvsa_error **error) XV_MUST_CHECK;
+/* Adds records that end the parts of a work, or of every open work of a key but the one with this id: what they still
+ * did would be of no use, and those that died would keep their base from being deleted for ever. */
+int xv_parts_end(const struct xv_state *state, const uint8_t *id, json_t *records,
+                 xvsa_error **error) XV_MUST_CHECK;
+int xv_parts_end_others(const struct xv_state *state, const char *key, const uint8_t *id,
+                        json_t *records, xvsa_error **error) XV_MUST_CHECK;
 /* Removes them as far as that goes, and frees the list. */
 void xv_remains_remove(struct xv_remains *left, struct xv_repo *repo, const struct xv_call *call);
 

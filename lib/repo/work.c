@@ -44,6 +44,34 @@ int xv_remains_collect_others(struct xv_remains *left, const struct xv_state *st
     return rc;
 }
 
+int xv_parts_end(const struct xv_state *state, const uint8_t *id, json_t *records,
+                 xvsa_error **error)
+{
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct xv_active_session *session = &state->sessions[i];
+        if (strcmp(session->kind, "part") != 0 ||
+            memcmp(session->work.bytes, id, XV_HANDLE_BYTES) != 0)
+            continue;
+        json_t *record = xv_session_end_record(session->id.bytes, "aborted");
+        if (record == NULL || json_array_append_new(records, record) != 0)
+            return xv_fail_memory(error);
+    }
+    return 0;
+}
+
+int xv_parts_end_others(const struct xv_state *state, const char *key, const uint8_t *id,
+                        json_t *records, xvsa_error **error)
+{
+    int rc = 0;
+    for (size_t i = 0; rc == 0 && i < state->work_count; i++) {
+        const struct xv_work *work = &state->works[i];
+        bool same = id != NULL && memcmp(work->id.bytes, id, XV_HANDLE_BYTES) == 0;
+        if (!same && strcmp(work->key, key) == 0)
+            rc = xv_parts_end(state, work->id.bytes, records, error);
+    }
+    return rc;
+}
+
 void xv_remains_remove(struct xv_remains *left, struct xv_repo *repo, const struct xv_call *call)
 {
     size_t failed = 0;

@@ -177,7 +177,7 @@ START_TEST(work_ends_with_its_lineage)
         /* Its parts cannot add to it, nor new ones begin. */
         kit_put(part, writer, KIT_CHUNK, data + KIT_CHUNK, KIT_CHUNK);
         ck_fails_saying(xv_session_checkpoint(part, NULL, &error), XVSA_ERR_FENCED,
-                        "the work that it belongs to is over", error);
+                        "somebody else ended it", error);
         ck_assert_uint_eq(work_objects(&kit, "w/"), 0);
         ck_ok(xv_session_abort(part, NULL, &error), error);
         options.work_id = WORK_ID;
@@ -186,6 +186,50 @@ START_TEST(work_ends_with_its_lineage)
         xv_session_free(next);
         xv_session_free(part);
         xv_session_free(owner);
+    }
+    free(data);
+    kit_free(&kit);
+}
+END_TEST
+
+/* A part whose process died does not keep the base from being deleted once the work is over. */
+START_TEST(dead_part_releases_base)
+{
+    struct kit kit = kit_new(true);
+    uint8_t *data = malloc(DISK);
+    xvsa_error *error = NULL;
+    kit_fill(data, DISK, 6);
+    for (int way = 0; way < 3; way++) {
+        char id[XV_POINT_ID_LENGTH + 1];
+        char other[XV_POINT_ID_LENGTH + 1];
+        struct xv_point *base = NULL;
+        struct xv_session *first = work_owner(&kit, 0);
+        struct xv_disk_writer *writer = work_disk(first, "vdi-1", DISK, -1);
+        kit_put(first, writer, 0, data, DISK);
+        work_finish(writer);
+        ck_ok(xv_session_commit(first, &point_facts, NULL, id, &error), error);
+        xv_session_free(first);
+        ck_ok(xv_repo_find_point(kit.repo, id, NULL, &base, &error), error);
+        struct xv_session *owner = work_begin(&kit, XV_SESSION_BACKUP, WORK_KEY, 0, WORK_ID, base);
+        struct xv_session *part =
+            work_begin(&kit, XV_SESSION_PART, WORK_KEY "#a", 0, WORK_ID, base);
+        struct xv_session *next = NULL;
+        ck_fails(xv_point_delete(base, NULL, &error), XVSA_ERR_BUSY, error);
+        if (way == 0) {
+            writer = work_disk(owner, "vdi-1", DISK, -1);
+            kit_put(owner, writer, 0, data, DISK);
+            work_finish(writer);
+            ck_ok(xv_session_commit(owner, &point_facts, NULL, other, &error), error);
+        } else if (way == 1) {
+            ck_ok(xv_session_abort(owner, NULL, &error), error);
+        } else {
+            next = work_begin(&kit, XV_SESSION_BACKUP, WORK_KEY, 0, WORK_OTHER, NULL);
+        }
+        ck_ok(xv_point_delete(base, NULL, &error), error);
+        xv_session_free(next);
+        xv_session_free(part);
+        xv_session_free(owner);
+        xv_point_unref(base);
     }
     free(data);
     kit_free(&kit);
@@ -402,6 +446,7 @@ static void fill(Suite *suite)
     TCase *tests = tcase_create("work");
     tcase_set_timeout(tests, 120);
     tcase_add_test(tests, parts_do_what_the_owner_commits);
+    tcase_add_test(tests, dead_part_releases_base);
     tcase_add_test(tests, successor_goes_on_and_fences);
     tcase_add_test(tests, idle_zombie_hears_of_it);
     tcase_add_test(tests, parked_work_is_gone_on_with);

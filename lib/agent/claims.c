@@ -103,7 +103,8 @@ static int try_claim(struct xv_claims *claims, int64_t mod, uint32_t unit,
     xv_txn_expect(&txn, XV_KV_MOD_REVISION, mod, "b/%s", claims->place);
     xv_txn_expect(&txn, XV_KV_CREATE_REVISION, 0, "c/%s/%06u", claims->place, unit);
     xv_txn_expect(&txn, XV_KV_CREATE_REVISION, 0, "d/%s/%06u", claims->place, unit);
-    xv_txn_put(&txn, xv_member_lease(agent->member), mark_json, "c/%s/%06u", claims->place, unit);
+    xv_txn_put_leased(&txn, xv_member_lease(agent->member), mark_json, "c/%s/%06u", claims->place,
+                      unit);
     json_decref(mark_json);
     int rc = xv_txn_run(&txn, agent->kv, call, ret_succeeded, &revision, error);
     if (rc == 0 && *ret_succeeded) {

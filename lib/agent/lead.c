@@ -171,6 +171,25 @@ static void sweep(struct xv_look *look)
     xvsa_error_unref(error);
 }
 
+/* A job that has something wrong with it does not keep the others from going on; a store that does not answer does. */
+static int look_at_any(struct xv_look *look, struct xv_view_job *job, xvsa_error **error)
+{
+    xvsa_error *problem = NULL;
+    int rc = look_at_job(look, job, &problem);
+    if (rc == 0 || rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_MEMORY ||
+        rc == XVSA_ERR_UNKNOWN_OUTCOME || xvsa_error_is_retryable(problem)) {
+        if (rc != 0 && error != NULL)
+            *error = problem;
+        else
+            xvsa_error_unref(problem);
+        return rc;
+    }
+    xv_log(look->agent->env, XVSA_LOG_WARNING, "agent", "%s: as coordinator: job %s: %s",
+           look->agent->name, job->job.id, xvsa_error_message(problem));
+    xvsa_error_unref(problem);
+    return 0;
+}
+
 static int look_around(struct xv_look *look, xvsa_error **error)
 {
     int rc = xv_reach_sync(look->agent, look->view, error);
@@ -179,7 +198,7 @@ static int look_around(struct xv_look *look, xvsa_error **error)
     for (size_t i = 0; rc == 0 && i < look->view->job_count; i++) {
         if (!xv_agent_is_joined(look->agent) || atomic_load(&look->agent->draining))
             return 0;
-        rc = look_at_job(look, &look->view->jobs[i], error);
+        rc = look_at_any(look, &look->view->jobs[i], error);
     }
     if (rc == 0 && may_sweep(look))
         sweep(look);

@@ -11,21 +11,25 @@
 /* A member that joined again claims its tasks again within this part of its time to live. */
 #define CLAIM_PART 2
 
-static int put_task(struct xv_look *look, const struct xv_task_record *task, bool *ret_done,
-                    xvsa_error **error)
-{
-    struct xv_txn txn;
-    xv_lead_begin(look, &txn);
-    xv_txn_expect(&txn, XV_KV_MOD_REVISION, task->mod, "%s", task->key);
-    xv_txn_put(&txn, 0, task->json, "%s", task->key);
-    return xv_lead_commit(look, &txn, ret_done, NULL, error);
-}
-
 /* "<job>/<subject>" of a task's key, "v/<job>/<pool>/<subject>". */
 static void place_of(const struct xv_task_record *task, char *ret, size_t size)
 {
     const char *job = task->key + strlen("v/");
     snprintf(ret, size, "%.*s/%s", (int)strcspn(job, "/"), job, task->subject);
+}
+
+/* Of a task that nobody has claimed: an owner that claims it again leaves its record as it is. */
+static int put_task(struct xv_look *look, const struct xv_task_record *task, bool *ret_done,
+                    xvsa_error **error)
+{
+    struct xv_txn txn;
+    char place[XV_KEY_MAX];
+    place_of(task, place, sizeof place);
+    xv_lead_begin(look, &txn);
+    xv_txn_expect(&txn, XV_KV_MOD_REVISION, task->mod, "%s", task->key);
+    xv_txn_expect(&txn, XV_KV_CREATE_REVISION, 0, "r/%s", place);
+    xv_txn_put(&txn, 0, task->json, "%s", task->key);
+    return xv_lead_commit(look, &txn, ret_done, NULL, error);
 }
 
 int xv_lead_end_task(struct xv_look *look, struct xv_task_record *task, enum xv_task_state state,

@@ -43,11 +43,13 @@ static int claim(struct xv_own_task *task, xvsa_error **error)
     bool succeeded = false;
     xv_set_text(task->record, "state", xv_task_state_name(XV_TASK_RUNNING));
     xv_set_number(task->record, "token", task->token);
+    const struct xv_kv_compare guard = xv_epoch_guard(&task->epoch);
     xv_txn_init(&txn);
-    xv_agent_guard_epoch(agent, &txn);
+    xv_txn_expect_as(&txn, &guard);
     xv_txn_expect(&txn, XV_KV_MOD_REVISION, task->assigned_revision, "%s", task->key);
     xv_txn_expect(&txn, XV_KV_CREATE_REVISION, 0, "r/%s/%s", task->job_id, task->subject);
-    xv_txn_put(&txn, xv_member_lease(agent->member), mark, "r/%s/%s", task->job_id, task->subject);
+    xv_txn_put_leased(&txn, xv_member_lease(agent->member), mark, "r/%s/%s", task->job_id,
+                      task->subject);
     xv_txn_put(&txn, 0, task->record, "%s", task->key);
     json_decref(mark);
     int rc = xv_txn_run(&txn, agent->kv, &call, &succeeded, &revision, error);
@@ -139,7 +141,8 @@ static void tell_progress(struct xv_own_task *task, struct xv_job *job)
         (json_int_t)now.remaining_ms);
     xv_txn_init(&txn);
     xv_own_guard(task, &txn);
-    xv_txn_put(&txn, xv_member_lease(agent->member), figures, "p/%s", task->key + strlen("v/"));
+    xv_txn_put_leased(&txn, xv_member_lease(agent->member), figures, "p/%s",
+                      task->key + strlen("v/"));
     json_decref(figures);
     int rc = xv_txn_run(&txn, agent->kv, &call, &succeeded, NULL, &error);
     if (rc != 0)
@@ -233,7 +236,6 @@ static int make_task(struct xv_agent *agent, const struct xv_view_job *job,
                      xvsa_error **error)
 {
     struct xv_own_task *task = calloc(1, sizeof *task);
-    struct xv_epoch epoch;
     if (task == NULL)
         return xv_fail_memory(error);
     bool ok = true;
@@ -254,10 +256,10 @@ static int make_task(struct xv_agent *agent, const struct xv_view_job *job,
     size_t disks = json_array_size(record->disks);
     task->disks = (uint32_t)(disks < agent->max_disks ? disks : agent->max_disks);
     task->assigned_revision = record->mod;
-    xv_member_epoch(agent->member, &epoch);
+    xv_member_epoch(agent->member, &task->epoch);
     int rc = ok && task->spec != NULL && task->record != NULL ? 0 : xv_fail_memory(error);
     if (rc == 0)
-        rc = xv_epoch_token(&epoch, record->mod, &task->token, error);
+        rc = xv_epoch_token(&task->epoch, record->mod, &task->token, error);
     if (rc != 0) {
         free_task(task);
         return rc;
@@ -345,11 +347,15 @@ static void claim_again(struct xv_own_task *task, const struct xv_task_record *r
     xvsa_error *error = NULL;
     json_t *mark =
         json_pack("{s:s, s:I}", "member", agent->name, "attempt", (json_int_t)task->attempt);
+    struct xv_epoch epoch;
+    xv_member_epoch(agent->member, &epoch);
+    const struct xv_kv_compare guard = xv_epoch_guard(&epoch);
     xv_txn_init(&txn);
-    xv_agent_guard_epoch(agent, &txn);
+    xv_txn_expect_as(&txn, &guard);
     xv_txn_expect(&txn, XV_KV_MOD_REVISION, record->mod, "%s", task->key);
     xv_txn_expect(&txn, XV_KV_CREATE_REVISION, 0, "r/%s/%s", task->job_id, task->subject);
-    xv_txn_put(&txn, xv_member_lease(agent->member), mark, "r/%s/%s", task->job_id, task->subject);
+    xv_txn_put_leased(&txn, xv_member_lease(agent->member), mark, "r/%s/%s", task->job_id,
+                      task->subject);
     pthread_mutex_lock(&task->lock);
     json_t *facts = task->facts == NULL ? NULL : json_loads(task->facts, 0, NULL);
     pthread_mutex_unlock(&task->lock);
@@ -359,11 +365,20 @@ static void claim_again(struct xv_own_task *task, const struct xv_task_record *r
     json_decref(mark);
     int rc = xv_txn_run(&txn, agent->kv, &call, &succeeded, &revision, &error);
     if (rc == 0 && succeeded) {
+        task->epoch = epoch;
         atomic_store(&task->claim, revision);
         xv_log(agent->env, XVSA_LOG_INFO, "agent", "%s: claimed %s, attempt %u, again", agent->name,
                task->key, task->attempt);
     }
     xv_agent_note_store(agent, rc, &error, "cannot claim a task again");
+}
+
+/* Whether the record was written after the claim. Revisions of another store tell nothing: it is newer. */
+static bool is_newer(const struct xv_own_task *task, const struct xv_task_record *record)
+{
+    struct xv_epoch epoch;
+    xv_member_epoch(task->agent->member, &epoch);
+    return strcmp(epoch.value, task->epoch.value) != 0 || record->mod > atomic_load(&task->claim);
 }
 
 /* A task under way, as the site sees it now. */
@@ -379,7 +394,7 @@ static void review(struct xv_own_task *task, const struct xv_view *view)
                 strcmp(record->owner, agent->name) == 0 && record->attempt == task->attempt;
     if (!mine) {
         /* The view may be older than the claim. */
-        if (record == NULL || record->mod >= claimed)
+        if (record == NULL || record->mod == claimed || is_newer(task, record))
             lose(task, record);
         return;
     }
@@ -401,7 +416,7 @@ static bool is_over(struct xv_own_task *task, const struct xv_view *view)
         return true;
     bool forgotten = record->attempt == task->attempt && record->state == XV_TASK_RUNNING &&
                      strcmp(record->owner, task->agent->name) == 0;
-    if (forgotten && record->mod > atomic_load(&task->claim))
+    if (forgotten && is_newer(task, record))
         return xv_own_write_end(task, record->mod), false;
     return record->attempt != task->attempt;
 }
@@ -456,6 +471,7 @@ void xv_own_look(struct xv_agent *agent, const struct xv_view *view)
     review_all(agent, view);
     if (view == NULL || atomic_load(&agent->draining) || !xv_agent_is_joined(agent))
         return;
+    xv_own_give_back(agent, view);
     for (size_t i = 0; i < view->job_count; i++) {
         const struct xv_view_job *job = &view->jobs[i];
         bool may_begin = job->job.control == XV_CONTROL_RUN && xv_view_hold(job)[0] == '\0';

@@ -23,6 +23,7 @@ struct xv_own_task {
     uint32_t attempt, disks;
     int64_t token;
     int64_t assigned_revision;
+    struct xv_epoch epoch;     /* that token and claim are of; of the agent's thread once claimed */
     atomic_int_fast64_t claim; /* create_revision of "r/<job>/<subject>"; 0: not claimed */
     atomic_bool lost;          /* somebody else's by now */
 
@@ -47,6 +48,8 @@ void xv_own_boards_free(struct xv_own_task *task);
 /* own_end.c: what is to be written at a task's end, and writing it until the store took it or the task is lost. */
 void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem);
 bool xv_own_write_end(struct xv_own_task *task, int64_t mod);
+/* orphan.c: gives claims of this member back that nothing here stands behind. */
+void xv_own_give_back(struct xv_agent *agent, const struct xv_view *view);
 /* Compares that hold while the task is this member's. */
 void xv_own_guard(struct xv_own_task *task, struct xv_txn *txn);
 

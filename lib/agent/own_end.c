@@ -13,6 +13,8 @@
 #define RETRY_MS     1000
 /* Before the next attempt after a failure, times how many there were. */
 #define AGAIN_MS 5000
+/* More attempts that others put an end to are no accident. */
+#define ATTEMPTS_MAX 20
 
 void xv_own_guard(struct xv_own_task *task, struct xv_txn *txn)
 {
@@ -44,8 +46,10 @@ static json_t *report_of(struct xv_own_task *task)
 
 static enum xv_task_state failed_state(struct xv_own_task *task, int rc, const xvsa_error *problem)
 {
-    if (rc == XVSA_ERR_FENCED) {
-        atomic_store(&task->lost, true);
+    /* By the site's next attempt, in whose record nothing can be written then, or by somebody who knows nothing of
+     * the site: then the task is still this member's to give on. */
+    if (rc == XVSA_ERR_FENCED && task->attempt < ATTEMPTS_MAX) {
+        xv_set_number(task->record, "not_before_ms", xv_wall_ms() + AGAIN_MS);
         return XV_TASK_PARKED;
     }
     if (rc == XVSA_ERR_REFUSED && task->job == NULL)
@@ -146,7 +150,6 @@ void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem)
     } else if (problem != NULL && rc != XVSA_ERR_CANCELLED) {
         json_object_set_new(task->record, "trouble", xv_json_error(problem));
     }
-    atomic_fetch_add(&agent->figures.tasks[state], 1);
     const struct xv_call call = {.cancel = agent->cancel};
     while (!xv_own_write_end(task, 0)) {
         if (is_too_late(agent)) {
@@ -159,4 +162,6 @@ void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem)
         if (xv_call_sleep(&call, RETRY_MS, "agent", "telling how a task ended", NULL) != 0)
             return;
     }
+    if (!atomic_load(&task->lost))
+        atomic_fetch_add(&agent->figures.tasks[state], 1);
 }

@@ -69,18 +69,35 @@ static void add_op(struct xv_txn *txn, enum xv_kv_verb verb, char *key, char *va
         free(value);
 }
 
-void xv_txn_put(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format, ...)
+static void put(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format,
+                va_list args)
 {
     char *text = json_dumps(value, JSON_COMPACT);
     if (text == NULL) {
         txn->fault = XVSA_ERR_MEMORY;
         return;
     }
+    char *key = make_key(txn, txn->op_count, format, args);
+    add_op(txn, XV_KV_PUT, key, text, lease);
+}
+
+void xv_txn_put(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format, ...)
+{
     va_list args;
     va_start(args, format);
-    char *key = make_key(txn, txn->op_count, format, args);
+    put(txn, lease, value, format, args);
     va_end(args);
-    add_op(txn, XV_KV_PUT, key, text, lease);
+}
+
+void xv_txn_put_leased(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format,
+                       ...)
+{
+    va_list args;
+    if (lease == 0)
+        txn->fault = XVSA_ERR_BUSY;
+    va_start(args, format);
+    put(txn, lease, value, format, args);
+    va_end(args);
 }
 
 void xv_txn_delete(struct xv_txn *txn, const char *format, ...)
@@ -112,6 +129,9 @@ int xv_txn_run(struct xv_txn *txn, struct xv_kv *kv, const struct xv_call *call,
     int rc = 0;
     if (txn->fault == XVSA_ERR_MEMORY)
         rc = xv_fail_memory(error);
+    else if (txn->fault == XVSA_ERR_BUSY)
+        rc = xv_fail(error, XVSA_ERR_BUSY, "agent",
+                     "the member has lost its lease and is joining the site again");
     else if (txn->fault != 0)
         rc = xv_fail(error, XVSA_ERR_INTERNAL, "agent", "a transaction has more than %d parts",
                      XV_KV_TXN_MAX);

@@ -30,6 +30,9 @@ void xv_txn_expect_as(struct xv_txn *txn, const struct xv_kv_compare *compare);
 /* value: borrowed. lease 0: none. */
 void xv_txn_put(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format, ...)
     XV_PRINTF(4, 5);
+/* Of a key that must go with its member: running it fails with BUSY when lease is 0, for the member has none now. */
+void xv_txn_put_leased(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format,
+                       ...) XV_PRINTF(4, 5);
 void xv_txn_delete(struct xv_txn *txn, const char *format, ...) XV_PRINTF(2, 3);
 void xv_txn_delete_prefix(struct xv_txn *txn, const char *format, ...) XV_PRINTF(2, 3);
 /* Operations it has room for. */

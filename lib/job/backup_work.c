@@ -10,6 +10,7 @@
 #include "base/buffer.h"
 #include "job/metadata.h"
 #include "job/task.h"
+#include "repo/fault.h"
 
 /* Key of the map that tells about the VM; those of the disks are uuids. */
 #define VM_KEY "vm"
@@ -118,6 +119,9 @@ static int recall_base(struct xv_backup *backup, const json_t *facts, const stru
     int rc = xv_repo_find_point(backup->run->job->plan->repo, id, call, &backup->base, &failure);
     if (rc == XVSA_ERR_NOT_FOUND)
         rc = xv_run_reason(backup->run, NULL, error, XV_REASON_BASE_POINT_GONE, "%s", id);
+    else if (xv_fault_is_damage(rc))
+        rc = xv_run_reason(backup->run, NULL, error, XV_REASON_BASE_POINT_DAMAGED, "%s",
+                           xvsa_error_message(failure));
     else if (rc != 0 && error != NULL)
         *error = xvsa_error_ref(failure);
     xvsa_error_unref(failure);
@@ -164,7 +168,8 @@ static int find_commit(struct xv_backup *backup, const struct xv_call *call, xvs
     xvsa_error *failure = NULL;
     snprintf(id, sizeof id, "latest:%s", run->plan->uuid);
     int rc = xv_repo_find_point(run->job->plan->repo, id, call, &point, &failure);
-    if (rc == XVSA_ERR_NOT_FOUND) {
+    /* One that cannot be read is no backup, whoever made it. */
+    if (xv_fault_is_damage(rc)) {
         xvsa_error_unref(failure);
         return 0;
     }

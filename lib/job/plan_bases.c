@@ -9,6 +9,7 @@
 
 #include "base/thread.h"
 #include "job/plan.h"
+#include "repo/fault.h"
 
 #define READERS_MAX    8
 #define VMS_PER_READER 16 /* fewer are not worth a thread */
@@ -42,6 +43,14 @@ static void read_points(struct reader *reader)
             xv_latest_point(gang->latest, i, gang->call, &gang->plan->vms[i].base, &reader->error);
         if (reader->rc == 0)
             continue;
+        /* One point that is damaged keeps no VM from being backed up, least of all the others. */
+        if (xv_fault_is_damage(reader->rc)) {
+            xv_reasons_add(&gang->plan->vms[i].reasons, XV_REASON_BASE_POINT_DAMAGED, "%s",
+                           xvsa_error_message(reader->error));
+            xv_error_clear(&reader->error);
+            reader->rc = 0;
+            continue;
+        }
         reader->rc = xv_error_wrap(&reader->error, reader->rc, "job",
                                    "VM \"%s\" (%s): cannot read its last restore point",
                                    gang->vms[i]->name, gang->vms[i]->uuid);

@@ -18,6 +18,7 @@ static const struct {
     ROW(ALLOCATION_UNKNOWN, INFO,
         "the pool did not tell which blocks are allocated: all were read"),
     ROW(AUDIT_SKIPPED, INFO, "this transport cannot re-read a sample of the unchanged blocks"),
+    ROW(BASE_POINT_DAMAGED, WARNING, "the base restore point cannot be read: all was read"),
     ROW(BASE_POINT_GONE, WARNING, "the base restore point was deleted meanwhile: all was read"),
     ROW(CBT_BASE_GONE, WARNING,
         "the snapshot of the base point is not in the pool any more: all was read and compared"),

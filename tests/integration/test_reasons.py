@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Every way to do less than asked has its reason, and policy can refuse it."""
 
+import os
 import unittest
 
 from harness import OK, PARTIAL, REFUSED, PoolCase
@@ -107,6 +108,25 @@ class Tracking(PoolCase):
         self.pool.sim("call", method="VDI.destroy", params=[ref])
         self.change()
         self.assert_compared("CBT_BASE_GONE")
+
+    def test_point_to_compare_with_is_damaged(self):
+        point = self.backup("web", "spare").point("web")
+        self.damage(point)
+        report = self.backup("web", "spare")
+        self.assertEqual(report.disk("web")["mode"], "full", str(report))
+        self.assertIn("BASE_POINT_DAMAGED", report.reasons("web"))
+        self.assertNotEqual(report.disk("spare")["mode"], "full", str(report))
+        self.assert_point(report.point("web"), "web")
+
+    def damage(self, point):
+        """Changes a byte of a restore point's object."""
+        path, = [os.path.join(folder, name) for folder, _, names in os.walk(self.site.repo)
+                 for name in names if point in name]
+        with open(path, "r+b") as file:
+            file.seek(-40, os.SEEK_END)
+            byte = file.read(1)[0]
+            file.seek(-1, os.SEEK_CUR)
+            file.write(bytes([byte ^ 1]))
 
     def test_list_of_changes_fails(self):
         self.backup("web")

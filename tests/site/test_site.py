@@ -41,6 +41,17 @@ class Together(SiteCase):
         self.assert_point(entry["point"], "web")
         self.assert_clean()
 
+    def test_last_point_is_damaged(self):
+        self.start_members("a", "b")
+        point = self.entry(self.ended(self.submit("web")), "web")["point"]
+        path, = [os.path.join(folder, name) for folder, _, names in os.walk(self.site.repo)
+                 for name in names if point in name]
+        os.truncate(path, os.path.getsize(path) - 1)
+        document = self.ended(self.submit("web", "db"))
+        codes = [reason["code"] for reason in self.entry(document, "web")["reasons"]]
+        self.assertIn("BASE_POINT_DAMAGED", codes)
+        self.assert_point(self.entry(document, "web")["point"], "web")
+
     def test_vm_that_nobody_reaches(self):
         self.start_members("a")
         document = self.ended(self.submit("web", "far"), "partial")

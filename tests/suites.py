@@ -291,9 +291,17 @@ def suite_faults(runner, options):
         python_tests(runner, "faults", ["gcc"], 900)
 
 
+def suite_site(runner, options):
+    """Sites: several processes that work together and are lost, over SQLite and real etcd servers."""
+    if options.quick:
+        return
+    python_tests(runner, "tasks", ["gcc", "asan"], 1200)
+    python_tests(runner, "site", ["gcc"], 2400)
+
+
 def suite_others(runner, _options):
     """Every other folder of tests with test_*.py, such as the independent reader of the format."""
-    known = ("pool", "integration", "faults")
+    known = ("pool", "integration", "faults", "site", "tasks")
     for folder in sorted(os.listdir(os.path.join(SOURCE, "tests"))):
         path = os.path.join(SOURCE, "tests", folder)
         if folder not in known and os.path.isdir(path) and any(

@@ -258,6 +258,16 @@ static void *lead(void *argument)
     return NULL;
 }
 
+/* A task's plan is made with the living members, whoever coordinates. */
+static void sync_proxies(struct xv_agent *agent, const struct xv_view *view)
+{
+    xvsa_error *error = NULL;
+    if (xv_reach_sync(agent, view, &error) != 0)
+        xv_log(agent->env, XVSA_LOG_WARNING, "agent", "%s: who else reaches the pool: %s",
+               agent->name, xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
 static void look_at_work(struct xv_agent *agent)
 {
     struct xv_view view;
@@ -268,6 +278,7 @@ static void look_at_work(struct xv_agent *agent)
         rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &call, &view, &error);
     if (rc == 0) {
         xv_pace_learn(agent, &view);
+        sync_proxies(agent, &view);
         xv_own_look(agent, &view);
         xv_help_look(agent, &view);
         xv_mirror_learn(agent, &view);

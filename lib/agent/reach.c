@@ -35,7 +35,7 @@ static int add(struct xv_agent *agent, const struct xv_site_member *member, xvsa
 {
     struct xv_proxy *proxy = NULL;
     xvsa_error *problem = NULL;
-    const struct xv_call call = {.cancel = agent->cancel};
+    struct xv_call call = xv_agent_call(agent);
     int rc = xv_pool_add_proxy(agent->pool, member->name, member->vm_uuid, member->max_disks, &call,
                                &proxy, &problem);
     if (rc == 0)
@@ -52,6 +52,20 @@ static int add(struct xv_agent *agent, const struct xv_site_member *member, xvsa
     return 0;
 }
 
+/* The agent's other thread may have been first. */
+static int drop(struct xv_agent *agent, struct xv_proxy *proxy, xvsa_error **error)
+{
+    xvsa_error *problem = NULL;
+    int rc = xv_pool_remove_proxy(agent->pool, proxy, &problem);
+    if (rc == XVSA_ERR_STATE)
+        rc = 0;
+    if (rc != 0 && error != NULL)
+        *error = problem;
+    else
+        xvsa_error_unref(problem);
+    return rc;
+}
+
 int xv_reach_sync(struct xv_agent *agent, const struct xv_view *view, xvsa_error **error)
 {
     struct xv_proxy **proxies = NULL;
@@ -61,7 +75,7 @@ int xv_reach_sync(struct xv_agent *agent, const struct xv_view *view, xvsa_error
         return rc;
     for (size_t i = 0; rc == 0 && i < count; i++) {
         if (!is_living(agent, view, xv_proxy_name(proxies[i])))
-            rc = xv_pool_remove_proxy(agent->pool, proxies[i], error);
+            rc = drop(agent, proxies[i], error);
     }
     for (size_t i = 0; rc == 0 && i < view->member_count; i++) {
         const struct xv_site_member *member = &view->members[i];

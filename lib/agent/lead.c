@@ -8,6 +8,8 @@
 #define PLAN_RETRY_MS   1000
 #define PLAN_RETRY_MOST 30000
 #define SWEEP_AFTER_TTL 4
+/* What could not be removed when its job ended, or was made by a zombie later, goes then. */
+#define SWEEP_EVERY_MS (60 * 60 * INT64_C(1000))
 
 void xv_lead_begin(struct xv_look *look, struct xv_txn *txn)
 {
@@ -157,16 +159,19 @@ static int look_at_job(struct xv_look *look, struct xv_view_job *job, xvsa_error
 static bool may_sweep(const struct xv_look *look)
 {
     int64_t ttl = look->agent->ttl_ms == 0 ? 15000 : look->agent->ttl_ms;
-    return !look->lead->swept && xv_clock_ms() - look->lead->since_ms > SWEEP_AFTER_TTL * ttl;
+    int64_t swept = look->lead->swept_ms;
+    int64_t now = xv_clock_ms();
+    return swept != 0 ? now - swept > SWEEP_EVERY_MS
+                      : now - look->lead->since_ms > SWEEP_AFTER_TTL * ttl;
 }
 
 static void sweep(struct xv_look *look)
 {
     xvsa_error *error = NULL;
-    look->lead->swept = true;
+    look->lead->swept_ms = xv_clock_ms();
     if (xv_lead_sweep(look, NULL, &error) != 0)
         xv_log(look->agent->env, XVSA_LOG_WARNING, "agent",
-               "%s: leftovers of jobs that are over stay until the next term: %s",
+               "%s: leftovers of jobs that are over stay until the next sweep: %s",
                look->agent->name, xvsa_error_message(error));
     xvsa_error_unref(error);
 }

@@ -15,7 +15,8 @@ struct xv_lead {
     int64_t term, since_ms;
     json_t *planning;  /* by job: {"tries", "next_ms"} of plans that could not be made */
     json_t *unreached; /* by task: since when no living member can own it, xv_clock_ms */
-    bool swept;        /* the pool of what is left of jobs that are gone */
+    int64_t
+        swept_ms; /* when the pool was last cleared of what is left of jobs that are gone; 0: not yet */
 };
 
 struct xv_look {

@@ -9,8 +9,9 @@
 #include "agent/summary.h"
 
 #define CLEAN_TRIES_MAX 5
-/* Ended jobs that are kept. */
-#define HISTORY_MAX 500
+/* Ended jobs that are kept, and tasks of them: a task takes some kilobytes of the store. */
+#define HISTORY_MAX       500
+#define HISTORY_TASKS_MAX 100000
 
 /* What the tasks amount to, with their reports. */
 static int summarize(struct xv_look *look, struct xv_view_job *job, struct xv_summary *summary,
@@ -182,27 +183,46 @@ static json_t *error_of(struct xv_look *look, const struct xv_view_job *job, con
     return json;
 }
 
-/* Removes the oldest of the ended jobs that are too many. */
+static int forget(struct xv_look *look, const char *id, xvsa_error **error)
+{
+    struct xv_txn txn;
+    xv_lead_begin(look, &txn);
+    xv_txn_delete(&txn, "h/%s", id);
+    xv_txn_delete_prefix(&txn, "jp/%s/", id);
+    xv_txn_delete_prefix(&txn, "v/%s/", id);
+    xv_txn_delete_prefix(&txn, "vr/%s/", id);
+    return xv_lead_commit(look, &txn, NULL, NULL, error);
+}
+
+static int64_t count_tasks(const struct xv_kv_pair *pair)
+{
+    json_t *json = xv_pair_json(pair);
+    int64_t tasks = xv_member_number(json_object_get(json, "summary"), "vms");
+    json_decref(json);
+    return tasks < 0 ? 0 : tasks;
+}
+
+static int newest_first(const void *left, const void *right)
+{
+    const struct xv_kv_pair *a = left;
+    const struct xv_kv_pair *b = right;
+    return a->create_revision > b->create_revision ? -1 : a->create_revision < b->create_revision;
+}
+
+/* Removes the oldest of the ended jobs that are too many. The newest stays, however large. */
 static int forget_old(struct xv_look *look, xvsa_error **error)
 {
     struct xv_kv_list list = {0};
     struct xv_call call = xv_agent_call(look->agent);
+    int64_t tasks = 0;
     int rc = xv_kv_range(look->agent->kv, "h/", &call, &list, error);
-    while (rc == 0 && list.count > HISTORY_MAX) {
-        size_t oldest = 0;
-        for (size_t i = 1; i < list.count; i++) {
-            if (list.pairs[i].create_revision < list.pairs[oldest].create_revision)
-                oldest = i;
-        }
-        const char *id = xv_key_end(list.pairs[oldest].key);
-        struct xv_txn txn;
-        xv_lead_begin(look, &txn);
-        xv_txn_delete(&txn, "h/%s", id);
-        xv_txn_delete_prefix(&txn, "jp/%s/", id);
-        xv_txn_delete_prefix(&txn, "v/%s/", id);
-        xv_txn_delete_prefix(&txn, "vr/%s/", id);
-        rc = xv_lead_commit(look, &txn, NULL, NULL, error);
-        break; /* one for each job that ends keeps the number */
+    if (rc == 0 && list.count > 0)
+        qsort(list.pairs, list.count, sizeof *list.pairs, newest_first);
+    for (size_t i = 0; rc == 0 && i < list.count; i++) {
+        int64_t more = count_tasks(&list.pairs[i]);
+        tasks += more < HISTORY_TASKS_MAX ? more : HISTORY_TASKS_MAX;
+        if (i > 0 && (i >= HISTORY_MAX || tasks > HISTORY_TASKS_MAX))
+            rc = forget(look, xv_key_end(list.pairs[i].key), error);
     }
     xv_kv_list_free(&list);
     return rc;

@@ -8,6 +8,9 @@
 #include "agent/subject.h"
 #include "xenapi/operations.h"
 
+/* A pool whose storage hangs must not keep its coordinator from everything else. */
+#define SWEEP_MS 60000
+
 struct sweep {
     struct xv_look *look;
     const char *job_id; /* NULL: all that are over */
@@ -58,12 +61,13 @@ int xv_lead_sweep(struct xv_look *look, const char *job_id, xvsa_error **error)
 {
     struct xv_agent *agent = look->agent;
     struct sweep sweep = {.look = look, .job_id = job_id, .over = json_object()};
+    const struct xv_call call = xv_call_within(&look->call, SWEEP_MS);
     struct xv_epoch epoch;
     size_t removed = 0;
     size_t left = 0;
     xv_member_epoch(agent->member, &epoch);
     snprintf(sweep.site_uuid, sizeof sweep.site_uuid, "%s", epoch.site_uuid);
-    int rc = xv_leftovers_remove(xv_pool_client(agent->pool), is_dead, &sweep, NULL, 0, &look->call,
+    int rc = xv_leftovers_remove(xv_pool_client(agent->pool), is_dead, &sweep, NULL, 0, &call,
                                  &removed, &left, error);
     json_decref(sweep.over);
     if (removed > 0 || left > 0)

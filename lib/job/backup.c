@@ -168,7 +168,9 @@ static void end_session(struct xv_backup *backup, bool keep)
     if (rc == 0)
         rc = keep ? xv_session_park(backup->session, &call, &error)
                   : xv_session_abort(backup->session, &call, &error);
-    if (rc != 0)
+    if (rc == XVSA_ERR_FENCED)
+        xv_task_fence(run, error);
+    else if (rc != 0)
         xv_log(xv_engine_env(run->job->engine), XVSA_LOG_WARNING, "job",
                "cannot end the session of VM %s: %s", run->plan->uuid, xvsa_error_message(error));
     xvsa_error_unref(error);

@@ -67,8 +67,9 @@ static void leave_office(struct xv_agent *agent)
 {
     if (agent->lead == NULL)
         return;
-    xv_log(agent->env, XVSA_LOG_INFO, "agent", "%s: does not coordinate pool %s any more (term %lld)",
-           agent->name, agent->pool_uuid, (long long)agent->lead->term);
+    xv_log(agent->env, XVSA_LOG_INFO, "agent",
+           "%s: does not coordinate pool %s any more (term %lld)", agent->name, agent->pool_uuid,
+           (long long)agent->lead->term);
     xv_lead_free(agent->lead);
     agent->lead = NULL;
     atomic_store(&agent->term, 0);

@@ -52,6 +52,9 @@ uint32_t xv_lead_vms_limit(const struct xv_view_job *job);
 int xv_lead_clean(struct xv_look *look, struct xv_view_job *job, xvsa_error **error) XV_MUST_CHECK;
 int xv_lead_end_job(struct xv_look *look, struct xv_view_job *job,
                     xvsa_error **error) XV_MUST_CHECK;
+/* lead_absent.c: ends the parts of pools that nobody serves, of a job that is cancelled. */
+int xv_lead_end_absent(struct xv_look *look, struct xv_view_job *job,
+                       xvsa_error **error) XV_MUST_CHECK;
 /* lead_sweep.c: removes the pool's objects of jobs that are over; job_id NULL: of all. */
 int xv_lead_sweep(struct xv_look *look, const char *job_id, xvsa_error **error) XV_MUST_CHECK;
 

@@ -233,12 +233,11 @@ int xv_lead_end_job(struct xv_look *look, struct xv_view_job *job, xvsa_error **
     struct outcome outcome = {0};
     struct xv_txn txn;
     bool done = false;
-    if (job->part_count < json_array_size(job->job.pools))
-        return 0;
-    for (size_t i = 0; i < job->part_count; i++) {
-        if (job->parts[i].state != XV_PART_ENDED)
-            return 0;
-    }
+    size_t ended = 0;
+    for (size_t i = 0; i < job->part_count; i++)
+        ended += job->parts[i].state == XV_PART_ENDED;
+    if (ended < json_array_size(job->job.pools) || ended < job->part_count)
+        return job->job.control >= XV_CONTROL_CANCEL ? xv_lead_end_absent(look, job, error) : 0;
     judge_parts(job, &outcome);
     json_t *json = job->job.json;
     json_t *missing = missing_everywhere(job);

@@ -158,6 +158,17 @@ class TwoPools(SiteCase):
                          "mail")
         self.assert_clean()
 
+    def test_cancelled_while_a_pool_has_no_members(self):
+        self.start_members("a", pool="pool")
+        job = self.submit("web", "mail", "--pool", "pool", "--pool", self.second.ready["pool"])
+        self.eventually(lambda: (self.task(job, "web") or {}).get("state") == "succeeded",
+                        "the first pool's part")
+        self.assertFalse(self.job(job)["ended_ms"])
+        self.control(job, "cancel")
+        document = self.ended(job, "cancelled", seconds=60)
+        self.assertEqual({part["state"] for part in document["parts"]}, {"ended"})
+        self.assertEqual(len(document["parts"]), 2)
+
     def test_vm_that_no_pool_has(self):
         self.start_members("a", pool="pool")
         self.start_members("2a", pool="second")

@@ -35,9 +35,9 @@ static bool reaches(const struct xv_plan *plan, const struct xv_proxy *proxy,
 static bool can_hot_add(const struct xv_plan *plan, const struct xv_plan_vm *vm,
                         struct xv_plan_disk *disk)
 {
-    const struct xv_proxy *proxy = plan->proxies[disk->proxy];
     if (!plan->spec->use_hotadd)
         return false;
+    const struct xv_proxy *proxy = plan->proxies[disk->proxy];
     if (xv_proxy_device_path(proxy) == NULL) {
         /* Without a wish for it, a process that runs elsewhere is nothing to tell. */
         if (plan->spec->wants_hotadd)

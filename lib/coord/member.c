@@ -19,6 +19,7 @@
 #define DEFAULT_TTL_MS 15000
 #define TTL_MIN_MS     2000
 #define LEAVE_MS       2000
+#define STORE_SLACK_MS 5000
 
 /* Reads how long ago the last renewal was sent; the caller holds the lock. */
 static enum xv_member_state state_now(const struct xv_member *member)
@@ -407,10 +408,11 @@ static int make_member(struct xv_kv *kv, const struct xv_member_options *options
     return 0;
 }
 
-/* The process before this one may have died a moment ago: its lease ends within its time. */
+/* The process before this one may have died a moment ago: its lease ends within its time, to which a
+ * store adds some seconds when its own leader has just changed. */
 static int join_patiently(struct xv_member *member, const struct xv_call *call, xvsa_error **error)
 {
-    int64_t until = xv_boottime_ms() + member->ttl_ms + member->ttl_ms / 2;
+    int64_t until = xv_boottime_ms() + member->ttl_ms + member->ttl_ms / 2 + STORE_SLACK_MS;
     for (;;) {
         xvsa_error *failure = NULL;
         int rc = join_once(member, call, &failure);

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "agent/mirror.h"
-#include "agent/pace.h"
+#include "agent/budget.h"
 #include "agent/reach.h"
 #include "agent/state.h"
 #include "base/thread.h"
@@ -61,7 +61,8 @@ static void destroy(struct xv_agent *agent)
 {
     xv_mirror_free(agent->mirror);
     json_decref(agent->helped);
-    json_decref(agent->paces);
+    xv_turns_free(agent);
+    xv_rates_free(agent);
     xv_lead_free(agent->lead);
     for (size_t i = 0; i < agent->repo_count; i++) {
         xv_assistant_free(agent->repos[i].assistant);
@@ -277,10 +278,12 @@ static void look_at_work(struct xv_agent *agent)
     if (rc == 0)
         rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &call, &view, &error);
     if (rc == 0) {
-        xv_pace_learn(agent, &view);
         sync_proxies(agent, &view);
+        xv_budget_look(agent, &view);
+        xv_turns_look(agent);
         xv_own_look(agent, &view);
         xv_help_look(agent, &view);
+        xv_rates_look(agent, &view);
         xv_mirror_learn(agent, &view);
         xv_view_free(&view);
     } else {

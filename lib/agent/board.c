@@ -8,15 +8,13 @@
 #include <string.h>
 
 #include "agent/own.h"
-#include "agent/pace.h"
-
-#define PACE_MS 100
 
 /* A board that this owner published. */
 struct xv_own_board {
     struct xv_own_board *next; /* task's lock; never removed while the task runs */
     char *key;                 /* disk */
-    uint64_t unit_bytes;
+    char *sr_uuid;
+    struct xv_turn *turn; /* of the disk's thread; held while it has claims */
     struct xv_claims claims;
 };
 
@@ -25,7 +23,9 @@ void xv_own_boards_free(struct xv_own_task *task)
     while (task->boards != NULL) {
         struct xv_own_board *board = task->boards;
         task->boards = board->next;
+        xv_turn_leave(board->turn);
         xv_claims_free(&board->claims);
+        free(board->sr_uuid);
         free(board->key);
         free(board);
     }
@@ -52,10 +52,13 @@ static int add(struct xv_own_task *task, const struct xv_board_disk *disk,
         if (board == NULL)
             return xv_fail_memory(error);
         board->key = strdup(disk->key);
-        int rc = board->key == NULL ? xv_fail_memory(error)
-                                    : xv_claims_init(&board->claims, task->agent, place,
-                                                     disk->units, false, error);
+        board->sr_uuid = strdup(disk->sr_uuid);
+        int rc =
+            board->key == NULL || board->sr_uuid == NULL
+                ? xv_fail_memory(error)
+                : xv_claims_init(&board->claims, task->agent, place, disk->units, false, error);
         if (rc != 0) {
+            free(board->sr_uuid);
             free(board->key);
             free(board);
             return rc;
@@ -123,10 +126,8 @@ static int publish(void *user, const struct xv_board_disk *disk, const struct xv
         return xv_fail_memory(error);
     rc = write_board(task, board->claims.place, json, &within, &mod, error);
     json_decref(json);
-    if (rc == 0) {
-        board->unit_bytes = disk->unit_bytes;
+    if (rc == 0)
         xv_claims_renew(&board->claims, mod, disk->units);
-    }
     return rc;
 }
 
@@ -139,37 +140,28 @@ static int find_board(struct xv_own_task *task, const char *key, struct xv_own_b
     return 0;
 }
 
-/* Until the job's rate lets a unit begin, or the task is to stop: *ret_stop. */
-static int keep_pace(struct xv_own_task *task, const struct xv_own_board *board, bool *ret_stop,
-                     const struct xv_call *call, xvsa_error **error)
-{
-    int rc = 0;
-    *ret_stop = false;
-    while (rc == 0 && !*ret_stop && !xv_pace_take(task->agent, task->job_id, board->unit_bytes)) {
-        pthread_mutex_lock(&task->lock);
-        *ret_stop = task->parked || task->stopped;
-        pthread_mutex_unlock(&task->lock);
-        if (!*ret_stop)
-            rc = xv_call_sleep(call, PACE_MS, "agent", "keeping to the job's rate", error);
-    }
-    return rc;
-}
-
+/* Nothing is claimed without a turn at the SR. The turn is kept while there are claims, those included that wait
+ * for their checkpoint. */
 static int claim(void *user, const char *key, uint32_t *ret_unit, uint32_t *ret_left,
                  const struct xv_call *call, xvsa_error **error)
 {
+    struct xv_own_task *task = user;
     struct xv_own_board *board = NULL;
-    bool stop = false;
-    int rc = find_board(user, key, &board, error);
-    if (rc == 0)
-        rc = keep_pace(user, board, &stop, call, error);
-    if (rc == 0 && stop) {
-        *ret_unit = XV_UNIT_NONE;
-        *ret_left = board->claims.units;
-        return 0;
-    }
+    bool is_free = true;
     struct xv_call within = xv_call_within(call, XV_STORE_MS);
-    return rc != 0 ? rc : xv_claims_take(&board->claims, ret_unit, ret_left, &within, error);
+    *ret_unit = XV_UNIT_NONE;
+    int rc = find_board(task, key, &board, error);
+    if (rc == 0)
+        rc = xv_own_turn(task, board->sr_uuid, &board->turn, &is_free, &within, error);
+    if (rc == 0 && !is_free)
+        return xv_claims_left(&board->claims, ret_left, &within, error);
+    if (rc == 0)
+        rc = xv_claims_take(&board->claims, ret_unit, ret_left, &within, error);
+    if (board != NULL && *ret_unit == XV_UNIT_NONE && !xv_claims_are_held(&board->claims)) {
+        xv_turn_leave(board->turn);
+        board->turn = NULL;
+    }
+    return rc;
 }
 
 static int done(void *user, const char *key, uint32_t unit, uint64_t bytes,
@@ -265,5 +257,9 @@ const struct xv_share_ops xv_own_ops = {
     .wait = wait_board,
     .note = note,
     .account = account,
+    .connect = xv_own_connect,
+    .disconnect = xv_own_disconnect,
+    .enter = xv_own_enter,
+    .leave = xv_own_leave,
     .may_touch_pool = may_touch_pool,
 };

@@ -30,6 +30,11 @@ void xv_claims_renew(struct xv_claims *claims, int64_t mod, uint32_t units);
 /* XV_UNIT_NONE: none is free. *ret_left: units that are not done. */
 int xv_claims_take(struct xv_claims *claims, uint32_t *ret_unit, uint32_t *ret_left,
                    const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
+/* Units that are not done. */
+int xv_claims_left(struct xv_claims *claims, uint32_t *ret, const struct xv_call *call,
+                   xvsa_error **error) XV_MUST_CHECK;
+/* Whether this member has units that it has neither finished nor released. */
+bool xv_claims_are_held(struct xv_claims *claims);
 /* reasons: JSON array as text, NULL: none. A board that was written anew meanwhile, or is gone, is no failure. */
 int xv_claims_finish(struct xv_claims *claims, uint32_t unit, uint64_t bytes, const char *reasons,
                      const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;

@@ -140,6 +140,26 @@ int xv_claims_take(struct xv_claims *claims, uint32_t *ret_unit, uint32_t *ret_l
                    claims->place);
 }
 
+int xv_claims_left(struct xv_claims *claims, uint32_t *ret, const struct xv_call *call,
+                   xvsa_error **error)
+{
+    uint32_t unit = XV_UNIT_NONE;
+    pthread_mutex_lock(&claims->lock);
+    uint32_t units = claims->units;
+    pthread_mutex_unlock(&claims->lock);
+    return look(claims, units, &unit, ret, call, error);
+}
+
+bool xv_claims_are_held(struct xv_claims *claims)
+{
+    bool held = false;
+    pthread_mutex_lock(&claims->lock);
+    for (uint32_t i = 0; i < claims->units && !held; i++)
+        held = claims->claimed[i] != 0;
+    pthread_mutex_unlock(&claims->lock);
+    return held;
+}
+
 int xv_claims_finish(struct xv_claims *claims, uint32_t unit, uint64_t bytes, const char *reasons,
                      const struct xv_call *call, xvsa_error **error)
 {

@@ -3,8 +3,6 @@
  * A member's free places are for units of others' disks.
  */
 #include "agent/help.h"
-#include "agent/pace.h"
-#include "job/limits.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -71,47 +69,18 @@ static void note_failure(struct xv_agent *agent, int rc, xvsa_error *error)
     xvsa_error_unref(error);
 }
 
-/* Boards whose job allows no further transfer now have nothing free. */
-static int heed_limits(const struct xv_agent *agent, struct xv_offers *offers, size_t self,
-                       xvsa_error **error)
-{
-    size_t host = offers->reach.site.proxies[self].host;
-    int rc = 0;
-    for (size_t i = 0; rc == 0 && i < offers->count; i++) {
-        const json_t *document = json_object_get(offers->offers[i].job->job.json, "limits");
-        struct xv_board *board = &offers->boards[i];
-        struct xv_job_limits limits = {0};
-        if (document == NULL || board->sr == XV_SCHED_NONE)
-            continue;
-        const struct xv_usage usage = {
-            .host_connections = host == XV_SCHED_NONE ? 0 : offers->host_connections[host],
-            .proxy_disks = offers->proxy_disks[self],
-            .sr_transfers = offers->sr_transfers[board->sr],
-        };
-        rc = xv_job_limits_read(document, "job.limits", &limits, error);
-        if (rc == 0 &&
-            xv_admit_transfer(&limits.limits, &usage, agent->max_disks, XV_TRANSPORT_NBD).verdict !=
-                XV_VERDICT_ADMIT)
-            board->units_free = 0;
-        xv_job_limits_free(&limits);
-    }
-    return rc;
-}
-
 /* Begins units until the places are full or nothing suits. */
 static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_t places,
                        xvsa_error **error)
 {
-    static const struct xv_limits limits = {0};
+    /* What the host's server takes; what is taken of it each unit's allowance decides. */
+    static const struct xv_limits limits = {.host_connections = 16};
     const struct xv_load load = {offers->host_connections, offers->sr_transfers,
                                  offers->proxy_disks};
     size_t self = xv_reach_proxy(&offers->reach, agent->name);
     int rc = 0;
     while (rc == 0 && places > 0 && self != XV_SCHED_NONE) {
         offers->proxy_disks[self] = agent->max_disks - places;
-        rc = heed_limits(agent, offers, self, error);
-        if (rc != 0)
-            break;
         size_t at = xv_sched_next_board(&offers->reach.site, self, offers->boards, offers->count,
                                         &limits, &load);
         if (at == XV_SCHED_NONE)
@@ -119,11 +88,11 @@ static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_
         struct xv_board *board = &offers->boards[at];
         const struct xv_offer *offer = &offers->offers[at];
         bool begun = false;
-        if (!xv_pace_take(agent, offer->job->job.id, offer->disk.unit_bytes)) {
-            board->units_free = 0;
-            continue;
-        }
-        rc = xv_help_begin(agent, &offers->offers[at], &begun, error);
+        struct xv_allowance allowance;
+        bool allowed = false;
+        rc = xv_allowance_take(agent, offer, &allowance, &allowed, error);
+        if (rc == 0 && allowed)
+            rc = xv_help_begin(agent, offer, &allowance, &begun, error);
         if (!begun) {
             board->units_free = 0;
             continue;

@@ -6,8 +6,17 @@
 #define XV_AGENT_HELP_H
 
 #include "agent/board.h"
+#include "agent/budget.h"
 #include "agent/reach.h"
 #include "sched/pull.h"
+
+/* What a unit may use while it moves. */
+struct xv_allowance {
+    struct xv_agent *agent; /* NULL: nothing, or given back */
+    uint32_t connections;
+    struct xv_turn *turn;
+    struct xv_rate *rate;
+};
 
 struct xv_help_unit {
     struct xv_help_unit *next; /* agent's lock */
@@ -19,6 +28,7 @@ struct xv_help_unit {
     struct xv_board_disk disk; /* text in board */
     struct xv_agent_named_repo *repo;
     struct xv_claims claims;
+    struct xv_allowance allowance;
     uint32_t unit;
     xvsa_cancel *cancel;
     bool ended; /* agent's lock */
@@ -49,8 +59,16 @@ int xv_offers_read(struct xv_agent *agent, const struct xv_view *view, struct xv
                    xvsa_error **error) XV_MUST_CHECK;
 void xv_offers_free(struct xv_offers *offers);
 
-/* help_unit.c: claims a unit of an offer and moves it in a thread. *ret_begun: one was free. */
-int xv_help_begin(struct xv_agent *agent, const struct xv_offer *offer, bool *ret_begun,
+/* allowance.c: what the job's limits allow for a unit of an offer now; *ret_allowed: nothing stands against it. */
+int xv_allowance_take(struct xv_agent *agent, const struct xv_offer *offer,
+                      struct xv_allowance *ret, bool *ret_allowed,
+                      xvsa_error **error) XV_MUST_CHECK;
+void xv_allowance_give_back(struct xv_allowance *allowance);
+
+/* help_unit.c: claims a unit of an offer and moves it in a thread. *ret_begun: one was free. The allowance is taken
+ * over in any case. */
+int xv_help_begin(struct xv_agent *agent, const struct xv_offer *offer,
+                  struct xv_allowance *allowance, bool *ret_begun,
                   xvsa_error **error) XV_MUST_CHECK;
 void xv_help_unit_free(struct xv_help_unit *unit);
 

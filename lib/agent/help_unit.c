@@ -7,6 +7,7 @@
 
 void xv_help_unit_free(struct xv_help_unit *unit)
 {
+    xv_allowance_give_back(&unit->allowance);
     xv_claims_free(&unit->claims);
     json_decref(unit->board);
     xvsa_cancel_unref(unit->cancel);
@@ -45,6 +46,8 @@ static int assist(struct xv_help_unit *unit, uint64_t *ret_bytes, char **ret_rea
         .spec = unit->spec,
         .disk = unit->disk,
         .unit = unit->unit,
+        .rate = unit->allowance.rate,
+        .connections = unit->allowance.connections,
     };
     return xv_assist(assistant, &options, &call, ret_bytes, ret_reasons, error);
 }
@@ -72,6 +75,7 @@ static void *help(void *argument)
     char *reasons = NULL;
     xvsa_error *error = NULL;
     int rc = assist(unit, &bytes, &reasons, &error);
+    xv_allowance_give_back(&unit->allowance);
     if (rc == 0) {
         finish(unit, bytes, reasons);
     } else {
@@ -130,16 +134,19 @@ static int make_unit(struct xv_agent *agent, const struct xv_offer *offer,
     return 0;
 }
 
-int xv_help_begin(struct xv_agent *agent, const struct xv_offer *offer, bool *ret_begun,
-                  xvsa_error **error)
+int xv_help_begin(struct xv_agent *agent, const struct xv_offer *offer,
+                  struct xv_allowance *allowance, bool *ret_begun, xvsa_error **error)
 {
     struct xv_help_unit *unit = NULL;
     struct xv_call call = xv_agent_call(agent);
     uint32_t left = 0;
     *ret_begun = false;
     int rc = make_unit(agent, offer, &unit, error);
-    if (rc != 0)
+    if (rc != 0) {
+        xv_allowance_give_back(allowance);
         return rc;
+    }
+    unit->allowance = *allowance;
     rc = xv_claims_take(&unit->claims, &unit->unit, &left, &call, error);
     if (rc != 0 || unit->unit == XV_UNIT_NONE) {
         xv_help_unit_free(unit);

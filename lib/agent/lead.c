@@ -80,7 +80,7 @@ static void leave_office(struct xv_agent *agent)
 static bool may_plan(struct xv_look *look, const struct xv_view_job *job)
 {
     const json_t *before = json_object_get(look->lead->planning, job->job.id);
-    return job->job.control == XV_CONTROL_RUN && xv_lead_is_open(job) &&
+    return job->job.control == XV_CONTROL_RUN &&
            xv_member_number(before, "next_ms") <= xv_clock_ms();
 }
 
@@ -126,6 +126,8 @@ static int look_at_plan(struct xv_look *look, struct xv_view_job *job, xvsa_erro
         xvsa_error_unref(problem);
         return rc;
     }
+    if (job->job.control == XV_CONTROL_RUN && !xv_lead_is_open(job))
+        return xv_lead_hold(look, job, NULL, error);
     if (!may_plan(look, job))
         return 0;
     xvsa_error *problem = NULL;

@@ -41,7 +41,8 @@ int xv_lead_tasks(struct xv_look *look, struct xv_view_job *job, xvsa_error **er
 /* Ends a task that nobody owns. error_json is taken over. */
 int xv_lead_end_task(struct xv_look *look, struct xv_task_record *task, enum xv_task_state state,
                      json_t *error_json, xvsa_error **error) XV_MUST_CHECK;
-/* lead_hold.c: keeps the pool's tasks of a job from running outside its windows. *ret_changed: the part was written. */
+/* lead_hold.c: keeps the pool's tasks of a job from running outside its windows, and tells its rate. *ret_changed (may be
+ * NULL): the part was written. */
 int xv_lead_hold(struct xv_look *look, struct xv_view_job *job, bool *ret_changed,
                  xvsa_error **error) XV_MUST_CHECK;
 /* Whether the job's limits let anything begin now. */

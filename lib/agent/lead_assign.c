@@ -189,6 +189,27 @@ static int sort_out(struct queue *queue, xvsa_error **error)
 
 /* ---- giving ---- */
 
+/* What units of the task are cut by, in all its attempts alike. */
+static void note_size_of_site(struct queue *queue, struct xv_task_record *task)
+{
+    uint32_t proxies = 0;
+    uint64_t bytes = 0;
+    if (json_object_get(task->json, "proxies") != NULL)
+        return;
+    for (size_t i = 0; i < queue->reach->count; i++)
+        proxies += !queue->reach->site.proxies[i].lost;
+    for (size_t i = 0; i < queue->job->task_count; i++) {
+        size_t j;
+        json_t *disk;
+        if (xv_task_has_ended(queue->job->tasks[i].state))
+            continue;
+        json_array_foreach(queue->job->tasks[i].disks, j, disk) bytes +=
+            (uint64_t)xv_member_number(disk, "bytes");
+    }
+    xv_set_number(task->json, "proxies", proxies);
+    xv_set_number(task->json, "outstanding", (int64_t)bytes);
+}
+
 static int give(struct queue *queue, struct xv_task_record *task, const char *member,
                 bool *ret_done, xvsa_error **error)
 {
@@ -200,6 +221,7 @@ static int give(struct queue *queue, struct xv_task_record *task, const char *me
     xv_set_text(task->json, "state", xv_task_state_name(XV_TASK_ASSIGNED));
     xv_set_text(task->json, "owner", member);
     xv_set_number(task->json, "attempt", (int64_t)task->attempt + 1);
+    note_size_of_site(queue, task);
     xv_lead_begin(look, &txn);
     xv_txn_expect(&txn, XV_KV_MOD_REVISION, task->mod, "%s", task->key);
     xv_txn_put(&txn, 0, task->json, "%s", task->key);

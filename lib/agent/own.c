@@ -15,6 +15,7 @@ static void free_task(struct xv_own_task *task)
     xv_own_boards_free(task);
     if (task->watch != NULL)
         xv_kv_watch_close(task->watch);
+    xv_rate_leave(task->agent, task->rate);
     xv_job_unref(task->job);
     json_decref(task->record);
     json_decref(task->report);
@@ -94,6 +95,9 @@ static int start_job(struct xv_own_task *task, struct xv_plan *plan, struct xv_j
         .attempt = task->attempt,
         .token = (uint64_t)task->token,
         .unit_bytes = task->agent->unit_bytes,
+        .outstanding = task->outstanding,
+        .proxies = task->proxies,
+        .rate = task->rate,
         .checkpoint_ms = task->agent->checkpoint_ms,
         .proxy = task->agent->name,
         .ops = &xv_own_ops,
@@ -214,6 +218,8 @@ static void *own(void *argument)
         xv_own_conclude(task, rc, error);
     }
     xv_error_clear(&error);
+    xv_rate_leave(agent, task->rate);
+    task->rate = NULL;
     atomic_fetch_sub(&agent->disks_running, task->disks);
     pthread_mutex_lock(&agent->lock);
     task->ended = true;
@@ -229,6 +235,16 @@ static char *copy_of(const char *text, bool *ok)
     char *copy = strdup(text);
     *ok = *ok && copy != NULL;
     return copy;
+}
+
+static int read_limits(struct xv_own_task *task, const struct xv_view_job *job, xvsa_error **error)
+{
+    struct xv_job_limits limits;
+    int rc =
+        xv_job_limits_read(json_object_get(job->job.json, "limits"), "job.limits", &limits, error);
+    task->limits = limits.limits;
+    xv_job_limits_free(&limits);
+    return rc == 0 ? xv_rate_join(task->agent, job, &task->rate, error) : rc;
 }
 
 static int make_task(struct xv_agent *agent, const struct xv_view_job *job,
@@ -253,11 +269,15 @@ static int make_task(struct xv_agent *agent, const struct xv_view_job *job,
     snprintf(task->job_id, sizeof task->job_id, "%s", job->job.id);
     snprintf(task->work, sizeof task->work, "%s", record->work);
     task->attempt = record->attempt;
+    task->proxies = (uint32_t)xv_member_number(record->json, "proxies");
+    task->outstanding = (uint64_t)xv_member_number(record->json, "outstanding");
     size_t disks = json_array_size(record->disks);
     task->disks = (uint32_t)(disks < agent->max_disks ? disks : agent->max_disks);
     task->assigned_revision = record->mod;
     xv_member_epoch(agent->member, &task->epoch);
     int rc = ok && task->spec != NULL && task->record != NULL ? 0 : xv_fail_memory(error);
+    if (rc == 0)
+        rc = read_limits(task, job, error);
     if (rc == 0)
         rc = xv_epoch_token(&task->epoch, record->mod, &task->token, error);
     if (rc != 0) {

@@ -6,7 +6,7 @@
 #ifndef XV_AGENT_OWN_H
 #define XV_AGENT_OWN_H
 
-#include "agent/state.h"
+#include "agent/budget.h"
 #include "job/share.h"
 
 struct xv_own_task {
@@ -20,7 +20,10 @@ struct xv_own_task {
     json_t *
         record; /* value of key: owned by the task's thread until it has ended, then by the agent's lock */
     char work[XV_SITE_ID_LENGTH + 1];
-    uint32_t attempt, disks;
+    uint32_t attempt, disks, proxies;
+    uint64_t outstanding;
+    struct xv_limits limits;
+    struct xv_rate *rate; /* NULL: none */
     int64_t token;
     int64_t assigned_revision;
     struct xv_epoch epoch;     /* that token and claim are of; of the agent's thread once claimed */
@@ -32,7 +35,8 @@ struct xv_own_task {
     bool parked, stopped; /* were asked for */
     const char *why_parked;
     struct xv_own_board *boards;
-    struct xv_kv_watch *watch; /* of one thread at a time */
+    struct xv_own_entry *entries; /* disks without units that move */
+    struct xv_kv_watch *watch;    /* of one thread at a time */
     bool watching;
     char *facts;
 
@@ -44,6 +48,17 @@ struct xv_own_task {
 /* board.c: what the task's job shares over the store. user is the task. */
 extern const struct xv_share_ops xv_own_ops;
 void xv_own_boards_free(struct xv_own_task *task);
+
+/* own_turn.c: turns and connections of the task's disks, as struct xv_share_ops asks for them. */
+int xv_own_connect(void *user, uint32_t wanted, uint32_t *ret, const struct xv_call *call,
+                   xvsa_error **error) XV_MUST_CHECK;
+void xv_own_disconnect(void *user, uint32_t connections);
+int xv_own_enter(void *user, const char *key, const char *sr_uuid, const struct xv_call *call,
+                 xvsa_error **error) XV_MUST_CHECK;
+void xv_own_leave(void *user, const char *key);
+/* Takes a turn at an SR, when the job limits them: *ret_free is false when there is none now. */
+int xv_own_turn(struct xv_own_task *task, const char *sr_uuid, struct xv_turn **turn,
+                bool *ret_free, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 
 /* own_end.c: what is to be written at a task's end, and writing it until the store took it or the task is lost. */
 void xv_own_conclude(struct xv_own_task *task, int rc, xvsa_error *problem);

@@ -43,6 +43,8 @@ struct xv_agent_named_repo {
 struct xv_own_task;
 struct xv_help_unit;
 struct xv_lead;
+struct xv_turn;
+struct xv_job_rate;
 
 struct xv_agent {
     atomic_uint references;
@@ -72,15 +74,19 @@ struct xv_agent {
     pthread_cond_t changed;
     struct xv_own_task *tasks;
     struct xv_help_unit *units;
-    json_t *paces;    /* by job; pace.c */
     uint32_t threads; /* of the agent, of tasks and of units */
     bool lead_ended;
-    bool left; /* the site */
+    uint32_t connections;                /* NBD connections that it may have open */
+    uint32_t neighbours, neighbour_rank; /* budget.c */
+    struct xv_turn *turns;               /* turn.c */
+    struct xv_job_rate *rates;           /* rates.c */
+    bool left;                           /* the site */
 
     pthread_mutex_t assist_lock;
-    struct xv_mirror *mirror; /* of the thread that works; NULL: not yet */
-    json_t *helped;           /* works helped with, by id; likewise */
-    struct xv_lead *lead;     /* of the thread that leads; NULL: not its turn */
+    int64_t neighbours_of, neighbours_ms; /* of the thread that works */
+    struct xv_mirror *mirror;             /* of the thread that works; NULL: not yet */
+    json_t *helped;                       /* works helped with, by id; likewise */
+    struct xv_lead *lead;                 /* of the thread that leads; NULL: not its turn */
 };
 
 /* agent.c */

@@ -23,11 +23,18 @@ void xv_own_boards_free(struct xv_own_task *task)
     while (task->boards != NULL) {
         struct xv_own_board *board = task->boards;
         task->boards = board->next;
-        xv_turn_leave(board->turn);
         xv_claims_free(&board->claims);
         free(board->sr_uuid);
         free(board->key);
         free(board);
+    }
+}
+
+void xv_own_boards_leave(struct xv_own_task *task)
+{
+    for (struct xv_own_board *board = task->boards; board != NULL; board = board->next) {
+        xv_turn_leave(board->turn);
+        board->turn = NULL;
     }
 }
 

@@ -75,7 +75,6 @@ static void *help(void *argument)
     char *reasons = NULL;
     xvsa_error *error = NULL;
     int rc = assist(unit, &bytes, &reasons, &error);
-    xv_allowance_give_back(&unit->allowance);
     if (rc == 0) {
         finish(unit, bytes, reasons);
     } else {
@@ -92,6 +91,8 @@ static void *help(void *argument)
             rc = xv_call_sleep(&call, XV_LOOK_MS, "agent", "waiting", NULL);
         }
     }
+    /* Not before the claim is gone: who looks sees no more transfers than there may be. */
+    xv_allowance_give_back(&unit->allowance);
     xvsa_error_unref(error);
     free(reasons);
     pthread_mutex_lock(&agent->lock);

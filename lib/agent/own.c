@@ -218,6 +218,7 @@ static void *own(void *argument)
         xv_own_conclude(task, rc, error);
     }
     xv_error_clear(&error);
+    xv_own_boards_leave(task);
     xv_rate_leave(agent, task->rate);
     task->rate = NULL;
     atomic_fetch_sub(&agent->disks_running, task->disks);

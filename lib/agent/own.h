@@ -48,6 +48,8 @@ struct xv_own_task {
 /* board.c: what the task's job shares over the store. user is the task. */
 extern const struct xv_share_ops xv_own_ops;
 void xv_own_boards_free(struct xv_own_task *task);
+/* Gives back the turns of a task that has ended. */
+void xv_own_boards_leave(struct xv_own_task *task);
 
 /* own_turn.c: turns and connections of the task's disks, as struct xv_share_ops asks for them. */
 int xv_own_connect(void *user, uint32_t wanted, uint32_t *ret, const struct xv_call *call,

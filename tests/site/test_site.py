@@ -247,10 +247,12 @@ class Control(SiteCase):
         job = self.submit(document=document)
         time.sleep(2)
         self.assertEqual(self.job(job)["state"], "queued")
+        self.assertEqual(self.job(job)["parts"][0]["hold"], "OUTSIDE_WINDOW")
         self.move(member, "UTC0")
         self.moving(job, "web", least=8 * MIB)
         self.move(member, "FAR+12")
-        self.eventually(lambda: self.job(job)["parts"][0].get("hold") == "window", "the end")
+        self.eventually(lambda: self.job(job)["parts"][0].get("hold") == "OUTSIDE_WINDOW",
+                        "the end")
         self.eventually(lambda: self.task(job, "web")["state"] == "waiting", "the task to wait")
         self.move(member, "UTC0")
         self.assert_backed_up(self.ended(job), "web")

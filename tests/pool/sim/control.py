@@ -295,8 +295,9 @@ def nbd(control, host, connections=None, **faults):
         if not hasattr(member.nbd.faults, name):
             raise ScenarioError("nbd: unknown fault %r" % name)
         setattr(member.nbd.faults, name, value)
+    stats = member.nbd.stats() if hasattr(member.nbd, "stats") else None
     return {"closed": [str(c) for c in list(member.nbd.closed)[-20:]],
-            "bytes": member.nbd.stats().bytes if hasattr(member.nbd, "stats") else None}
+            "bytes": stats.bytes if stats else None, "peak": stats.peak if stats else None}
 
 
 # ---- storage repositories ----

@@ -109,6 +109,7 @@ class Stats:
     attached: int = 0
     requests: int = 0
     bytes: int = 0
+    peak: int = 0  # most connections at a time
 
 
 class Connection:
@@ -401,6 +402,7 @@ class NbdServer:
             self._stats.accepted += 1
             connection = Connection(self, sock, peer)
             self._connections.add(connection)
+            self._stats.peak = max(self._stats.peak, len(self._connections))
             thread = threading.Thread(target=self._run, args=(connection,), daemon=True,
                                       name=f"nbd client {peer}")
             self._threads.add(thread)

@@ -135,8 +135,7 @@ static int read_unit(struct help *help, xvsa_error **error)
         .left = tell_left,
         .user = help,
         .rate = unit->rate,
-        .connections =
-            unit->connections == 0 ? XV_SCHED_DISK_CONNECTIONS : unit->connections,
+        .connections = unit->connections == 0 ? XV_SCHED_DISK_CONNECTIONS : unit->connections,
     };
     if (rc == 0)
         rc = xv_source_move(&source, xv_part_intake(help->part), &help->missing, help->disk->writer,

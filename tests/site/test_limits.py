@@ -93,7 +93,7 @@ class Rates(LimitCase):
         self.start_members("a", "b", env={"TZ": "UTC0"})
         job = self.submit_with({"windows": windows, "rates": [slow], "sr_transfers": 1},
                                "web", "db")
-        self.moving(job, "web")
+        self.eventually(lambda: self.read_so_far() > 2 * MIB, "data to be moved")
         self.eventually(lambda: self.job(job)["parts"][0]["hold"], "the end of the window", 90)
         part = self.job(job)["parts"][0]
         self.assertEqual(part["hold"], "OUTSIDE_WINDOW")

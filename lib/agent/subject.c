@@ -40,7 +40,7 @@ void xv_tag_make(char ret[XV_SITE_TAG_MAX], const char *job_id, const char *subj
 {
     char site[SITE_DIGITS + 1];
     site_digits(site_uuid, site);
-    snprintf(ret, XV_SITE_TAG_MAX, TAG_BEGIN "%s.%.8s:s%s", job_id, subject, site);
+    snprintf(ret, XV_SITE_TAG_MAX, TAG_BEGIN "%s.%s:s%s", job_id, subject, site);
 }
 
 bool xv_tag_job(const char *tag, const char *site_uuid, char ret[XV_SITE_ID_LENGTH + 1])

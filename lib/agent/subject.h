@@ -13,7 +13,7 @@
 /* Document "job" for one subject of a job; the caller frees it. NULL without memory. */
 char *xv_subject_spec(const struct xv_queued_job *job, const char *subject);
 
-/* "xvsa:<job>.<8 of the subject>:s<16 digits of the site>": of the job, not of a process. */
+/* "xvsa:<job>.<subject>:s<16 digits of the site>": of the job, not of a process. */
 #define XV_SITE_TAG_MAX 128
 void xv_tag_make(char ret[XV_SITE_TAG_MAX], const char *job_id, const char *subject,
                  const char *site_uuid);

@@ -203,9 +203,11 @@ static int wait_board(void *user, int64_t timeout_ms, const struct xv_call *call
         return xv_call_sleep(call, timeout_ms < 200 ? timeout_ms : 200, "agent",
                              "waiting for others", error);
     int rc = 0;
-    if (task->watch == NULL)
+    bool opened = task->watch == NULL;
+    if (opened)
         rc = xv_kv_watch_open(task->agent->kv, prefix, &task->watch, error);
-    if (rc == 0)
+    /* What changed before the watch was there wakes nobody: the caller looks once more. */
+    if (rc == 0 && !opened)
         rc = xv_kv_watch_wait(task->watch, timeout_ms, call, &changed, error);
     pthread_mutex_lock(&task->lock);
     task->watching = false;

@@ -17,6 +17,9 @@
 #define STUCK_MS 60000
 /* A disk that is not reached from this process's own host is left to others as long as they get on with it. */
 #define FAR_MS 15000
+/* The owner claims this part of the units that are left at once, and at most so many. */
+#define BATCH_PART 16
+#define BATCH_MOST 8
 
 /* Moved, and to be told once a checkpoint that began after it is complete. */
 struct moved_unit {
@@ -38,7 +41,8 @@ struct board {
     uint32_t mine_units;
     int64_t alone_until; /* xv_clock_ms; 0: the store answers */
     bool far;
-    uint32_t last_left; /* what the patience with others is measured by */
+    uint32_t units_left; /* that were not done at the last claim */
+    uint32_t last_left;  /* what the patience with others is measured by */
     int64_t moved_ms;
 };
 
@@ -247,13 +251,22 @@ static int leave_to_others(struct board *board, uint32_t left, bool *ret_over, x
     return rc;
 }
 
-/* Claims units: one, or all that are free when each would be read through an export of its own. The caller frees
- * them. */
+/* How many units to claim at once: as many as are free when each would be read through an export of its own;
+ * else several while there are many, because between two claims the link idles. */
+static size_t batch(const struct board *board, uint32_t left)
+{
+    if (!xv_source_is_seekable(&board->passage->source))
+        return board->disk.units;
+    uint32_t share = left > board->disk.units ? 1 : left / BATCH_PART;
+    return share < 1 ? 1 : share > BATCH_MOST ? BATCH_MOST : share;
+}
+
+/* The caller frees the units. */
 static int claim(struct board *board, uint32_t **ret, size_t *ret_count, uint32_t *ret_left,
                  xvsa_error **error)
 {
     const struct xv_task *given = &board->task->given;
-    size_t most = xv_source_is_seekable(&board->passage->source) ? 1 : board->disk.units;
+    size_t most = batch(board, board->units_left);
     uint32_t *units = calloc(most, sizeof *units);
     size_t count = 0;
     uint32_t unit = 0;
@@ -268,6 +281,8 @@ static int claim(struct board *board, uint32_t **ret, size_t *ret_count, uint32_
         if (unit < board->disk.units)
             units[count++] = unit;
     }
+    if (rc == 0)
+        board->units_left = *ret_left;
     *ret = units;
     *ret_count = count;
     return rc;
@@ -331,6 +346,7 @@ static int publish(struct board *board, xvsa_error **error)
         .nbd = disk->plan->nbd,
     };
     board->last_left = board->disk.units;
+    board->units_left = board->disk.units;
     xvsa_error *failure = NULL;
     int rc = board->task->given.ops->publish(board->task->given.user, &board->disk, &passage->call,
                                              &failure);

@@ -210,12 +210,12 @@ START_TEST(tags_belong_to_jobs_of_their_site)
     char tag[XV_SITE_TAG_MAX];
     char id[XV_SITE_ID_LENGTH + 1];
     xv_tag_make(tag, JOB, "deadbeef-0000", SITE);
-    ck_assert_str_eq(tag, "xvsa:" JOB ".deadbeef:sb0145465bbbfa588");
+    ck_assert_str_eq(tag, "xvsa:" JOB ".deadbeef-0000:sb0145465bbbfa588");
     ck_assert(xv_tag_job(tag, SITE, id));
     ck_assert_str_eq(id, JOB);
     ck_assert(!xv_tag_job(tag, POOL, id));
     ck_assert(!xv_tag_job("xvsa:" JOB ":f0123456789abcdef", SITE, id));
-    ck_assert(!xv_tag_job("xvsa-base:" JOB ".deadbeef:sb0145465bbbfa588", SITE, id));
+    ck_assert(!xv_tag_job("xvsa-base:" JOB ".deadbeef-0000:sb0145465bbbfa588", SITE, id));
     ck_assert(!xv_tag_job("", SITE, id));
 }
 END_TEST

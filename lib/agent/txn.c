@@ -69,8 +69,8 @@ static void add_op(struct xv_txn *txn, enum xv_kv_verb verb, char *key, char *va
         free(value);
 }
 
-static void put(struct xv_txn *txn, int64_t lease, const json_t *value, const char *format,
-                va_list args)
+static XV_PRINTF(4, 0) void put(struct xv_txn *txn, int64_t lease, const json_t *value,
+                                const char *format, va_list args)
 {
     char *text = json_dumps(value, JSON_COMPACT);
     if (text == NULL) {

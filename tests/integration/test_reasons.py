@@ -2,6 +2,7 @@
 """Every way to do less than asked has its reason, and policy can refuse it."""
 
 import os
+import time
 import unittest
 
 from harness import OK, PARTIAL, REFUSED, PoolCase
@@ -320,6 +321,20 @@ class Admission(PoolCase):
         self.pool.sim("sr/fill", sr="LVM", free=512 * MIB)
         self.backup("thick")
         self.assert_clean()
+
+    def test_chains_stay_short(self):
+        self.pool.sim("option", name="coalesce_delay", value=0.0)
+        self.addCleanup(self.pool.sim, "option", name="coalesce_delay", value=-1.0)
+        for number in range(3):
+            self.backup("thin", site=self.deploy("other%d" % number))
+        vdi = self.pool.disks("thin")[0]
+
+        def parent():
+            return self.pool.record("VDI", vdi)["sm_config"].get("vhd-parent")
+        deadline = time.monotonic() + 20
+        while parent() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self.assertIsNone(parent())
 
     def test_deep_chain(self):
         vdi = self.pool.disks("deep")[0]

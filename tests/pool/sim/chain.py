@@ -21,10 +21,12 @@ def parent(pool, vdi):
 
 
 def children(pool, node):
+    """VDIs whose data are kept on top of the node's; metadata of changed blocks have none."""
     uuid = pool.db.get("VDI", node, "uuid")
     sr = pool.db.get("VDI", node, "SR")
     return [v for v in pool.db.get("SR", sr, "VDIs")
-            if pool.db.get("VDI", v, "sm_config").get("vhd-parent") == uuid]
+            if pool.db.get("VDI", v, "type") != "cbt_metadata"
+            and pool.db.get("VDI", v, "sm_config").get("vhd-parent") == uuid]
 
 
 def depth(pool, vdi):

@@ -111,5 +111,8 @@ class Network:
         _ip("-n", self.hub, "link", "set", node.port, "master", "br0")
 
     def close(self):
+        # A namespace goes some time after its deletion, and its links with it: not before the next network.
+        subprocess.run(["ip", "-n", self.hub, "link", "del", "here"], capture_output=True,
+                       check=False)
         for namespace in [node.namespace for node in self.nodes.values()] + [self.hub]:
             subprocess.run(["ip", "netns", "del", namespace], capture_output=True, check=False)

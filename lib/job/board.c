@@ -113,6 +113,7 @@ static int move(struct board *board, const struct xv_extents *ranges, xvsa_error
         board->mine_bytes += xv_extents_bytes(ranges);
         board->mine_units++;
         board->moved_ms = xv_clock_ms();
+        board->far = false; /* nobody nearer took it: no more waiting between units */
         rc = add_to_mine(board, ranges, error);
     }
     return rc;

@@ -106,14 +106,22 @@ static int add_to_mine(struct board *board, const struct xv_extents *ranges, xvs
 static int move(struct board *board, const struct xv_extents *ranges, xvsa_error **error)
 {
     struct xv_passage *passage = board->passage;
-    int rc = xv_source_move(&passage->source, passage->backup->intake, ranges,
-                            passage->disk->writer, &passage->call, error);
+    int rc = 0;
+    if (board->far) {
+        /* Nobody nearer took it: from here on there is no more waiting between units. */
+        board->far = false;
+        rc = xv_run_reason(passage->disk->vm, passage->disk, error, XV_REASON_READ_OVER_NETWORK,
+                           "SR %s", board->disk.sr_uuid);
+    }
+    if (rc != 0)
+        return rc;
+    rc = xv_source_move(&passage->source, passage->backup->intake, ranges, passage->disk->writer,
+                        &passage->call, error);
     xv_passage_note_transport(passage);
     if (rc == 0) {
         board->mine_bytes += xv_extents_bytes(ranges);
         board->mine_units++;
         board->moved_ms = xv_clock_ms();
-        board->far = false; /* nobody nearer took it: no more waiting between units */
         rc = add_to_mine(board, ranges, error);
     }
     return rc;

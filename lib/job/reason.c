@@ -94,6 +94,9 @@ static const struct {
     ROW(PROXY_HOST_NOT_LIVE, WARNING, "the host that the proxy's VM runs on is not live"),
     ROW(PROXY_NOT_RUNNING, WARNING, "the proxy's VM does not run"),
     ROW(RATE_ZERO, INFO, "the rate for this time of the week is 0: work goes on when it changes"),
+    ROW(READ_OVER_NETWORK, WARNING,
+        "no proxy that reaches the storage repository took the disk: it was read through another "
+        "host"),
     ROW(SNAPSHOT_RETAKEN, WARNING,
         "the snapshot of an earlier attempt was gone or held other disks: all was begun anew"),
     ROW(SR_AMBIGUOUS, ERROR, "several storage repositories have the name: choose one in \"srs\""),

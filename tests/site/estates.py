@@ -167,11 +167,19 @@ class LossCase(unittest.TestCase):
                 self.assertIn("NO_PROXY_REACHES_SR", json.dumps(vm), name)
             if vm["state"] == "succeeded":
                 points[name] = vm["point"]
+                self.check_movers(vm, reach[name])
         listed = sorted((p["vm"]["name"], p["id"]) for p in self.site.points())
         self.assertEqual(listed, sorted(points.items()), "restore points")
         self.assertEqual({vm["name"] for vm in document["vms"]},
                          {name for names in self.guests.values() for name in names})
         return points
+
+    def check_movers(self, vm, reach):
+        """Whoever moved a disk reaches its SR, or the report says that it was otherwise."""
+        for disk, near in zip(vm["disks"], reach):
+            if {mover["proxy"] for mover in disk["movers"]} - near:
+                self.assertIn("READ_OVER_NETWORK", [r["code"] for r in disk["reasons"]],
+                              "%s: %s" % (vm["name"], disk))
 
     def check_points(self, points):
         for pool_name, pool in self.estate.pools.items():

@@ -50,6 +50,7 @@ class LossCase(unittest.TestCase):
     """What every deployment must stand. `number` is the deployment's."""
 
     number = 0
+    spoilt = False  # a set failed in this estate
     needed = None  # bytes that are read when nobody is lost
     maxDiff = 4000
 
@@ -57,14 +58,18 @@ class LossCase(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="xvsa-losses-")
         cls.addClassCleanup(shutil.rmtree, cls.folder, ignore_errors=True)
-        cls.estate = Estate(os.path.join(cls.folder, "estate"), cls.number, scale=2)
-        cls.addClassCleanup(cls.estate.stop)
-        for pool in cls.estate.pools.values():
-            for host in pool.ready["hosts"]:
-                pool.nbd(host["name"], rate=RATE)
+        cls.open_estate()
+        cls.addClassCleanup(lambda: cls.estate.stop())
         cls.proxies = [p for scene in cls.estate.scenes.values() for p in proxies_of(scene)]
         cls.guests = {name: guests_of(scene) for name, scene in cls.estate.scenes.items()}
         cls.count = 0
+
+    @classmethod
+    def open_estate(cls):
+        cls.estate = Estate(tempfile.mkdtemp(prefix="estate", dir=cls.folder), cls.number, scale=2)
+        for pool in cls.estate.pools.values():
+            for host in pool.ready["hosts"]:
+                pool.nbd(host["name"], rate=RATE)
 
     # ---- what is asked of the site ----
 
@@ -283,6 +288,9 @@ class LossCase(unittest.TestCase):
             if not self.leaves_nobody(lost):
                 self.revive(lost)
             self.restore(lost, rng, points, reach)
+        except BaseException:
+            self.spoilt = True  # what it left in the pools is nothing to the sets after it
+            raise
         finally:
             self.close_site()
 
@@ -302,4 +310,8 @@ class LossCase(unittest.TestCase):
     def test_losses(self):
         for lost in self.sets():
             with self.subTest(lost="+".join(lost) or "nobody"):
+                if self.spoilt:
+                    self.estate.stop()
+                    self.open_estate()
+                    self.spoilt = False
                 self.lose_and_go_on(lost)

@@ -137,6 +137,26 @@ static int compare_boards(const struct xv_sched_site *site, size_t proxy, const 
     return compare_keys(a->key, b->key);
 }
 
+/* Units of the SR's disks that nobody has claimed. */
+static uint64_t free_units(const struct xv_board *boards, size_t count, size_t sr)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += boards[i].sr == sr ? boards[i].units_free : 0;
+    return sum;
+}
+
+/* Who already moves something leaves the last free units to those who will be idle first; else they would share its
+ * link while other links idle. */
+static bool is_left_to_others(const struct xv_sched_site *site, size_t proxy,
+                              const struct xv_board *boards, size_t count,
+                              const struct xv_board *board, const struct xv_load *load)
+{
+    uint64_t busy = used(load->proxy_disks, proxy, site->proxy_count);
+    return busy > 0 &&
+           free_units(boards, count, board->sr) < busy * room_for(site, board->sr).proxies;
+}
+
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load)
@@ -147,7 +167,8 @@ size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
             continue;
         if (best != XV_SCHED_NONE && compare_boards(site, proxy, &boards[i], &boards[best]) >= 0)
             continue;
-        if (may_move(site, proxy, boards[i].sr, limits, load))
+        if (may_move(site, proxy, boards[i].sr, limits, load) &&
+            !is_left_to_others(site, proxy, boards, count, &boards[i], load))
             best = i;
     }
     return best;

@@ -8,8 +8,8 @@
 
 #include "sched/admission.h"
 
-#define XV_UNIT_BYTES_MIN  (UINT64_C(32) << 20)
-#define XV_UNIT_BYTES_MAX  (UINT64_C(1) << 30)
+#define XV_UNIT_BYTES_MIN  (UINT64_C(16) << 20)
+#define XV_UNIT_BYTES_MAX  (UINT64_C(512) << 20)
 #define XV_UNIT_BYTES_STEP (UINT64_C(8) << 20)
 
 /* Size of the units of a disk with bytes to be read that proxies proxies may work on, when all is
@@ -55,7 +55,9 @@ struct xv_load {
  * it reaches and that admission lets it begin, by: priority, nearness (over the network last), its
  * own VMs, the SR's pressure (sr_bytes / disks that may be moved at once; when not known, fewest
  * proxies that reach it), own ones that were opened first, which would be done last (bytes_left /
- * (movers + 1)), those that the proxy moves already, submission, key. */
+ * (movers + 1)), those that the proxy moves already, submission, key. A proxy that moves n things
+ * already takes no further unit of others' disks unless there are n free ones of the SR for each
+ * proxy that reaches it. */
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load);

@@ -318,6 +318,27 @@ START_TEST(no_board_over_budget)
 }
 END_TEST
 
+/* Two proxies reach SR 0: a second unit at once needs two free ones, a third one four. */
+START_TEST(the_last_units_go_to_who_is_idle)
+{
+    struct scene scene;
+    uint32_t busy[2] = {0, 0};
+    set(&scene);
+    scene.load.proxy_disks = busy;
+    scene.boards[1].sr = scene.boards[2].sr = 1;
+    for (uint32_t most = 0; most <= 2; most++) {
+        scene.boards[0].units_free = most * 2 + 1;
+        busy[0] = most;
+        ck_assert_uint_eq(next_board(&scene, 0), 0);
+        busy[0] = most + 1;
+        ck_assert_uint_eq(next_board(&scene, 0), XV_SCHED_NONE);
+    }
+    /* All disks of an SR count together. */
+    scene.boards[1].sr = 0;
+    ck_assert_uint_ne(next_board(&scene, 0), XV_SCHED_NONE);
+}
+END_TEST
+
 START_TEST(waiting_tasks_go_to_their_owner_first)
 {
     struct scene scene;
@@ -398,6 +419,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, a_proxy_helps_where_it_matters);
     tcase_add_test(tests, pressure_goes_before_size);
     tcase_add_test(tests, no_board_over_budget);
+    tcase_add_test(tests, the_last_units_go_to_who_is_idle);
     tcase_add_test(tests, waiting_tasks_go_to_their_owner_first);
     tcase_add_test(tests, a_task_that_nobody_reaches_whole_goes_to_who_reaches_a_part);
     tcase_add_test(tests, tasks_and_units_take_turns);

@@ -14,7 +14,7 @@
 #include "sched/admission.h"
 
 /* How old the picture of the pool may be that hosts and networks are looked up in. */
-#define INVENTORY_MS 60000
+#define INVENTORY_MS 2000
 /* What was moved before a failure is worth so much time to be kept. */
 #define SAVE_MS 5000
 
@@ -25,7 +25,7 @@ struct help {
     const struct xv_call *call;
     struct xv_part *part;
     struct xv_part_disk *disk;
-    struct xv_view *view;
+    struct xv_inventory *inventory;
     struct xv_spec *spec;
     struct xv_reasons reasons;
     struct xv_extents missing;
@@ -84,7 +84,7 @@ static void tell_left(void *user, const char *why)
 static int find_proxy(const struct help *help, const char *sr_uuid, struct xv_proxy **ret,
                       xvsa_error **error)
 {
-    const struct xv_inventory *inventory = xv_view_inventory(help->view);
+    const struct xv_inventory *inventory = help->inventory;
     const char *vm_uuid = help->unit->proxy_vm_uuid;
     const struct xv_sr *sr = xv_inventory_sr(inventory, sr_uuid);
     const struct xv_host *host = find_host(inventory, vm_uuid);
@@ -107,7 +107,7 @@ static int read_unit(struct help *help, xvsa_error **error)
 {
     const struct xv_assist_unit *unit = help->unit;
     struct xv_client *client = xv_pool_client(xv_assistant_pool(help->assistant));
-    const struct xv_inventory *inventory = xv_view_inventory(help->view);
+    const struct xv_inventory *inventory = help->inventory;
     char *vdi_ref = NULL;
     struct xv_value *vdi = NULL;
     struct xv_proxy *proxy = NULL;
@@ -193,7 +193,8 @@ int xv_assist(struct xv_assistant *assistant, const struct xv_assist_unit *unit,
         *ret_reasons = NULL;
     int rc = xv_spec_read(unit->spec, &help.spec, error);
     if (rc == 0)
-        rc = xv_view_take(assistant, INVENTORY_MS, call, &help.view, error);
+        rc = xv_live_inventory(xv_pool_live(xv_assistant_pool(assistant)), INVENTORY_MS, call,
+                               &help.inventory, error);
     if (rc == 0)
         rc = xv_part_take(assistant, unit, call, &help.part, error);
     if (rc == 0)
@@ -203,7 +204,7 @@ int xv_assist(struct xv_assistant *assistant, const struct xv_assist_unit *unit,
     if (rc == 0)
         rc = give_reasons(&help, ret_reasons, error);
     xv_part_give_back(help.part, rc == XVSA_ERR_FENCED);
-    xv_view_give_back(help.view);
+    xv_inventory_free(help.inventory);
     xv_spec_free(help.spec);
     xv_reasons_free(&help.reasons);
     xv_extents_free(&help.missing);

@@ -219,7 +219,7 @@ int xv_deployment_pool_read(struct xv_pool *pool, const struct xv_deployment_opt
     *ret = (struct xv_deployment_pool){0};
     const struct xv_vm **vms = NULL;
     size_t count = 0;
-    int rc = xv_inventory_read(xv_pool_client(pool), call, &ret->inventory, error);
+    int rc = xv_pool_inventory(pool, call, &ret->inventory, error);
     if (rc == 0)
         rc = xv_pool_proxies(pool, &ret->proxies, &ret->proxy_count, error);
     if (rc == 0)

@@ -19,13 +19,6 @@
 #define BLOCK_LEAST  (256u << 10)
 #define MEMORY_LEAST (16u << 20)
 
-struct xv_view {
-    struct xv_assistant *assistant;
-    struct xv_inventory *inventory;
-    int64_t read_ms; /* xv_clock_ms */
-    unsigned users;  /* guarded by the assistant's lock; the assistant is one */
-};
-
 struct xv_part {
     struct xv_part *next;
     struct xv_assistant *assistant;
@@ -51,7 +44,6 @@ struct xv_assistant {
     pthread_mutex_t lock;         /* guards what follows */
     pthread_cond_t stop;
     struct xv_part *parts; /* changed with both locks */
-    struct xv_view *view;  /* the latest; NULL: none */
     bool stopping;
     pthread_t keeper;
 };
@@ -431,7 +423,6 @@ void xv_assistant_free(struct xv_assistant *assistant)
     if (runs)
         pthread_join(assistant->keeper, NULL);
     end_parts(assistant, 0);
-    xv_view_give_back(assistant->view);
     xv_repo_unref(assistant->repo);
     xv_pool_unref(assistant->pool);
     xv_engine_unref(assistant->engine);
@@ -448,61 +439,4 @@ void xv_assistant_forget(struct xv_assistant *assistant, const char *work_id)
         part->over = part->over || strcmp(part->work_id, work_id) == 0;
     pthread_mutex_unlock(&assistant->lock);
     end_parts(assistant, IDLE_MS);
-}
-
-const struct xv_inventory *xv_view_inventory(const struct xv_view *view)
-{
-    return view->inventory;
-}
-
-void xv_view_give_back(struct xv_view *view)
-{
-    if (view == NULL)
-        return;
-    pthread_mutex_lock(&view->assistant->lock);
-    bool last = --view->users == 0;
-    pthread_mutex_unlock(&view->assistant->lock);
-    if (!last)
-        return;
-    xv_inventory_free(view->inventory);
-    free(view);
-}
-
-/* The latest view with one user more, when it is young enough. */
-static struct xv_view *share_view(struct xv_assistant *assistant, int64_t age_ms)
-{
-    pthread_mutex_lock(&assistant->lock);
-    struct xv_view *view = assistant->view;
-    if (view != NULL && xv_clock_ms() - view->read_ms > age_ms)
-        view = NULL;
-    if (view != NULL)
-        view->users++;
-    pthread_mutex_unlock(&assistant->lock);
-    return view;
-}
-
-int xv_view_take(struct xv_assistant *assistant, int64_t age_ms, const struct xv_call *call,
-                 struct xv_view **ret, xvsa_error **error)
-{
-    *ret = share_view(assistant, age_ms);
-    if (*ret != NULL)
-        return 0;
-    struct xv_view *view = calloc(1, sizeof *view);
-    if (view == NULL)
-        return xv_fail_memory(error);
-    view->assistant = assistant;
-    view->read_ms = xv_clock_ms();
-    view->users = 2;
-    int rc = xv_inventory_read(xv_pool_client(assistant->pool), call, &view->inventory, error);
-    if (rc != 0) {
-        free(view);
-        return rc;
-    }
-    pthread_mutex_lock(&assistant->lock);
-    struct xv_view *old = assistant->view;
-    assistant->view = view;
-    pthread_mutex_unlock(&assistant->lock);
-    xv_view_give_back(old);
-    *ret = view;
-    return 0;
 }

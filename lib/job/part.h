@@ -38,11 +38,4 @@ xvsa_cancel *xv_part_cancel(const struct xv_part *part);
 int xv_part_checkpoint(struct xv_part *part, const struct xv_call *call,
                        xvsa_error **error) XV_MUST_CHECK;
 
-/* A picture of the pool, shared by several calls. */
-struct xv_view;
-int xv_view_take(struct xv_assistant *assistant, int64_t age_ms, const struct xv_call *call,
-                 struct xv_view **ret, xvsa_error **error) XV_MUST_CHECK;
-void xv_view_give_back(struct xv_view *view);
-const struct xv_inventory *xv_view_inventory(const struct xv_view *view);
-
 #endif

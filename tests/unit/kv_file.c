@@ -9,8 +9,7 @@ static pid_t live_elsewhere(bool wait_there)
 {
     int ready[2];
     ck_assert_int_eq(pipe(ready), 0);
-    pid_t child = fork();
-    ck_assert_int_ge(child, 0);
+    pid_t child = unit_fork();
     if (child == 0) {
         struct xv_kv *mine = NULL;
         int64_t lease = 0;
@@ -112,8 +111,7 @@ START_TEST(processes_do_not_lose_changes)
     ck_assert(open_both(STORE_FILE));
     pid_t children[2];
     for (int i = 0; i < 2; i++) {
-        children[i] = fork();
-        ck_assert_int_ge(children[i], 0);
+        children[i] = unit_fork();
         if (children[i] == 0) {
             struct xv_kv *mine = NULL;
             if (!stores_open(&stores, STORE_FILE, &mine))

@@ -77,8 +77,7 @@ static inline pid_t start_server(struct place *place, const char *command)
     ck_assert_int_eq(pipe2(ends, O_CLOEXEC), 0);
     char text[2000];
     snprintf(text, sizeof text, "exec %s", command);
-    pid_t child = fork();
-    ck_assert_int_ge(child, 0);
+    pid_t child = unit_fork();
     if (child == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(ends[0], 0);

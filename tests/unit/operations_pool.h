@@ -87,8 +87,7 @@ static inline void spawn(struct pool *pool)
     ck_assert_ptr_nonnull(out);
     ck_assert_int_ge(fputs(scenario, out), 0);
     ck_assert_int_eq(fclose(out), 0);
-    pool->process = fork();
-    ck_assert_int_ge(pool->process, 0);
+    pool->process = unit_fork();
     if (pool->process == 0) {
         execlp("python3", "python3", chosen != NULL ? chosen : program, "--scenario", file,
                "--data", data, "--ready-file", ready, pool->tls ? "--tls" : NULL, (char *)NULL);

@@ -161,8 +161,7 @@ START_TEST(processes_append_at_once)
     struct kit kit = kit_new(true);
     pid_t children[PROCESSES];
     for (int i = 0; i < PROCESSES; i++) {
-        children[i] = fork();
-        ck_assert_int_ge(children[i], 0);
+        children[i] = unit_fork();
         if (children[i] == 0)
             run_child(kit.folder, i, ROUNDS);
     }
@@ -183,8 +182,7 @@ START_TEST(killed_writer_leaves_only_complete_points)
     struct kit kit = kit_new(true);
     unsigned seed = 4711;
     for (int round = 0; round < 15; round++) {
-        pid_t child = fork();
-        ck_assert_int_ge(child, 0);
+        pid_t child = unit_fork();
         if (child == 0)
             run_child(kit.folder, 0, 1000);
         seed = seed * 1103515245u + 12345u;

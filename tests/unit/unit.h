@@ -9,8 +9,21 @@
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/error.h"
+
+/* fork() that fails the test when there is no child. The check is the parent's alone: parent and
+ * child share the file that Check's checks write to, and its position. In an unchecked fixture Check
+ * reads that file while the child still runs, and would find what the child writes in the middle of
+ * it ("Bad message type"): a child that a fixture leaves behind must not check anything. */
+static inline pid_t unit_fork(void)
+{
+    pid_t child = fork();
+    if (child < 0)
+        ck_abort_msg("fork failed");
+    return child;
+}
 
 /* Fails the test with the error's message when rc is not 0. */
 #define ck_ok(rc, error)                                                                           \

@@ -32,6 +32,7 @@ struct known_vdi {
     char *ref;
     bool kept;
     bool dead;
+    bool is_metadata; /* nothing of it can be transferred any more */
 };
 
 struct sweep {
@@ -133,17 +134,22 @@ static bool is_kept(const struct sweep *sweep, const char *uuid)
     return false;
 }
 
-static int know_vdi(struct sweep *sweep, const char *ref, bool kept, bool dead, xvsa_error **error)
+static bool is_metadata(const char *type)
+{
+    return strcmp(type, "cbt_metadata") == 0;
+}
+
+static int know_vdi(struct sweep *sweep, const char *ref, struct known_vdi vdi, xvsa_error **error)
 {
     void *vdis = sweep->vdis;
     bool room = reserve(&vdis, &sweep->vdi_capacity, sweep->vdi_count, sizeof *sweep->vdis);
     sweep->vdis = vdis;
-    char *copy = strdup(ref);
-    if (!room || copy == NULL) {
-        free(copy);
+    vdi.ref = strdup(ref);
+    if (!room || vdi.ref == NULL) {
+        free(vdi.ref);
         return xv_fail_memory(error);
     }
-    sweep->vdis[sweep->vdi_count++] = (struct known_vdi){copy, kept, dead};
+    sweep->vdis[sweep->vdi_count++] = vdi;
     return 0;
 }
 
@@ -151,22 +157,24 @@ static int note_vdi(void *user, const char *ref, const struct xv_value *record, 
 {
     struct sweep *sweep = user;
     const char *tag = tag_of(record);
-    bool kept = is_kept(sweep, xv_value_get_string(record, "uuid", ""));
-    bool dead = is_dead(sweep, tag);
-    if (tag == NULL && !kept)
+    const struct known_vdi vdi = {
+        .kept = is_kept(sweep, xv_value_get_string(record, "uuid", "")),
+        .dead = is_dead(sweep, tag),
+        .is_metadata = is_metadata(xv_value_get_string(record, "type", "")),
+    };
+    if (tag == NULL && !vdi.kept)
         return 0;
-    int rc = know_vdi(sweep, ref, kept, dead, error);
-    if (rc != 0 || kept || !dead)
+    int rc = know_vdi(sweep, ref, vdi, error);
+    if (rc != 0 || vdi.kept || !vdi.dead)
         return rc;
     const struct xv_value *config = xv_value_get(record, "other_config");
     bool is_snapshot = xv_value_get_bool(record, "is_a_snapshot", false);
-    bool is_metadata = strcmp(xv_value_get_string(record, "type", ""), "cbt_metadata") == 0;
     /* A clone that somebody made of a snapshot of ours has its tag but was not created by us; a snapshot
      * that somebody took of a disk that we created has both. */
     bool is_created = xv_value_get(config, XV_CREATED_KEY) != NULL ||
                       (!is_snapshot && xv_value_get(config, XV_CLONE_KEY) != NULL);
-    return add_item(sweep, is_metadata || is_snapshot != is_created ? DESTROY_VDI : UNMARK_VDI, ref,
-                    NULL, error);
+    return add_item(sweep, vdi.is_metadata || is_snapshot != is_created ? DESTROY_VDI : UNMARK_VDI,
+                    ref, NULL, error);
 }
 
 static int note_vbd(void *user, const char *ref, const struct xv_value *record, xvsa_error **error)
@@ -226,25 +234,27 @@ static const struct known_vdi *find_vdi(const struct sweep *sweep, const char *r
     return NULL;
 }
 
-/* A pending transfer is stale when its disk is a dead job's; one whose disk has gone belongs to nobody. */
+/* A pending transfer is stale when its disk is a dead job's; one whose disk has gone, or has become metadata of
+ * changed blocks, belongs to nobody. */
 static int judge_tasks(struct sweep *sweep, xvsa_error **error)
 {
     int rc = 0;
     for (size_t i = 0; rc == 0 && i < sweep->task_count; i++) {
         const char *ref = sweep->tasks[2 * i + 1];
         const struct known_vdi *vdi = find_vdi(sweep, ref);
-        bool stale = vdi != NULL && vdi->dead;
+        bool stale = vdi != NULL && (vdi->dead || vdi->is_metadata);
         if (vdi == NULL) {
             xvsa_error *failure = NULL;
-            char *uuid = NULL;
-            rc = xv_ask_text(sweep->client, "VDI.get_uuid", xv_params(ref, NULL), sweep->call,
-                             &uuid, &failure);
-            stale = rc != 0 && xv_errors_is_gone(failure);
-            rc = stale ? 0 : rc;
+            char *type = NULL;
+            rc = xv_ask_text(sweep->client, "VDI.get_type", xv_params(ref, NULL), sweep->call,
+                             &type, &failure);
+            bool gone = rc != 0 && xv_errors_is_gone(failure);
+            stale = gone || (rc == 0 && is_metadata(type));
+            rc = gone ? 0 : rc;
             if (rc != 0 && error != NULL)
                 *error = xvsa_error_ref(failure);
             xvsa_error_unref(failure);
-            free(uuid);
+            free(type);
         }
         if (rc == 0 && stale)
             rc = add_item(sweep, ABANDON_TASK, sweep->tasks[2 * i], NULL, error);

@@ -322,6 +322,43 @@ START_TEST(unfinished_machines_are_removed)
 }
 END_TEST
 
+/* A transfer that a process left behind whose disk became metadata since, as it does after a commit. */
+START_TEST(transfers_of_metadata_are_removed)
+{
+    struct pool pool;
+    struct xv_snapshot_disk *disks = NULL;
+    size_t count = 0;
+    size_t left = 1;
+    char *tasks[2] = {NULL, NULL};
+    xvsa_error *error = NULL;
+    start_pool(&pool);
+    char *ref = snapshot(&pool, "job", &disks, &count);
+    ck_assert_uint_eq(count, 2);
+    for (size_t i = 0; i < count; i++)
+        ck_ok(xv_task_create(pool.client, "VDI export", disks[i].vdi_ref, &pool.call, &tasks[i],
+                             &error),
+              error);
+    const char *keep = disks[0].vdi_ref;
+    ck_ok(xv_snapshot_destroy(pool.client, ref, &keep, 1, &pool.call, &error), error);
+    ck_ok(xv_cbt_reduce(pool.client, keep, &pool.call, &error), error);
+    /* Of another job: the metadata stays, what pretends to move it does not. */
+    sweep(&pool, "another", &left);
+    ck_assert_uint_eq(left, 0);
+    for (size_t i = 0; i < count; i++) {
+        ck_fails(xv_ask(pool.client, "task.get_status", xv_params(tasks[i], NULL), true, &pool.call,
+                        NULL, &error),
+                 XVSA_ERR_NOT_FOUND, error);
+        free(tasks[i]);
+    }
+    struct xv_inventory *all = inventory_of(&pool);
+    ck_assert_ptr_nonnull(xv_inventory_vdi(all, keep));
+    xv_inventory_free(all);
+    xv_snapshot_disks_free(disks, count);
+    free(ref);
+    stop_pool(&pool);
+}
+END_TEST
+
 START_TEST(copies_are_spared)
 {
     struct pool pool;
@@ -541,6 +578,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, migration_blocks);
     tcase_add_test(all, coordinator_changes);
     tcase_add_test(all, lost_tasks);
+    tcase_add_test(all, transfers_of_metadata_are_removed);
 }
 
 UNIT_MAIN("operations")

@@ -28,8 +28,8 @@ struct xv_assist_unit {
 
 /* Moves what of the unit nobody did yet; its progress is in the journal when it returns 0. *ret_bytes: read by this
  * call. *ret_reasons: JSON array of reasons (docs/documents.md) that the owner's report is to tell, NULL for none; the
- * caller frees it. Fails with NOT_FOUND when the work has no map of the disk and FENCED when the part session was ended:
- * the work is over. Ends part sessions of works that were not helped for a while. */
+ * caller frees it. Fails with NOT_FOUND when the work has no map of the disk, CORRUPT when that is lost, and FENCED
+ * when the part session was ended: the work is over. Ends part sessions of works that were not helped for a while. */
 int xv_assist(struct xv_assistant *assistant, const struct xv_assist_unit *unit,
               const struct xv_call *call, uint64_t *ret_bytes, char **ret_reasons,
               xvsa_error **error) XV_MUST_CHECK;

@@ -21,16 +21,18 @@ static const char *text_of(const json_t *object, const char *name)
     return text == NULL ? "" : text;
 }
 
-/* Reads the facts of a map; NULL when the work has none. */
-static int recall(struct xv_backup *backup, json_t **ret, const struct xv_call *call,
-                  xvsa_error **error)
+/* Reads the facts of a map; NULL when the work has none. *ret_lost: it had, but nobody knows any more of which
+ * snapshot its progress is. */
+static int recall(struct xv_backup *backup, json_t **ret, bool *ret_lost,
+                  const struct xv_call *call, xvsa_error **error)
 {
     struct xv_work_map map;
     xvsa_error *failure = NULL;
     *ret = NULL;
     int rc = xv_work_get_map(backup->run->job->plan->repo, backup->work_id, VM_KEY, call, &map,
                              &failure);
-    if (rc == XVSA_ERR_NOT_FOUND) {
+    *ret_lost = rc == XVSA_ERR_CORRUPT;
+    if (rc == XVSA_ERR_NOT_FOUND || *ret_lost) {
         xvsa_error_unref(failure);
         return 0;
     }
@@ -42,10 +44,9 @@ static int recall(struct xv_backup *backup, json_t **ret, const struct xv_call *
         return rc;
     }
     *ret = json_loads(map.facts, 0, NULL);
+    *ret_lost = *ret == NULL;
     xv_work_map_free(&map);
-    return *ret == NULL ? xv_fail(error, XVSA_ERR_CORRUPT, "job", "the map of work %s is no JSON",
-                                  backup->work_id)
-                        : 0;
+    return 0;
 }
 
 static json_t *list_disks(const struct xv_vm_run *run)
@@ -134,17 +135,20 @@ static int find_earlier(struct xv_backup *backup, json_t **ret_facts, const stru
 {
     const struct xv_job_task *task = backup->run->job->task;
     const char *work = text_of(task->facts, "work");
+    bool lost = false;
     snprintf(backup->work_id, sizeof backup->work_id, "%s",
              strlen(work) == XV_WORK_ID_LENGTH ? work : task->given.work_id);
     int rc = look_for_snapshot(backup, call, error);
     if (rc == 0)
-        rc = recall(backup, ret_facts, call, error);
-    if (rc != 0 || *ret_facts == NULL)
+        rc = recall(backup, ret_facts, &lost, call, error);
+    if (rc != 0 || (*ret_facts == NULL && !lost))
         return rc;
-    if (fits(backup, *ret_facts))
+    if (!lost && fits(backup, *ret_facts))
         return recall_base(backup, *ret_facts, call, error);
-    /* What was done is of a snapshot that is gone or holds other disks: it must never be mixed with a new one. */
-    rc = xv_run_reason(backup->run, NULL, error, XV_REASON_SNAPSHOT_RETAKEN, NULL);
+    /* What was done is of a snapshot that is gone, holds other disks or is not known: it must never be mixed with
+     * a new one. */
+    rc = xv_run_reason(backup->run, NULL, error, XV_REASON_SNAPSHOT_RETAKEN,
+                       lost ? "the repository has lost which one it was" : NULL);
     json_decref(*ret_facts);
     *ret_facts = NULL;
     free(backup->snapshot_ref);
@@ -197,8 +201,9 @@ static int check_still_none(struct xv_backup *backup, const struct xv_call *call
                             xvsa_error **error)
 {
     json_t *facts = NULL;
-    int rc = recall(backup, &facts, call, error);
-    if (rc == 0 && facts != NULL) {
+    bool lost = false;
+    int rc = recall(backup, &facts, &lost, call, error);
+    if (rc == 0 && (facts != NULL || lost)) {
         rc = xv_fail(error, XVSA_ERR_CONFLICT, "job",
                      "an earlier attempt began the work on VM %s at the same time",
                      backup->run->plan->uuid);
@@ -335,7 +340,7 @@ int xv_task_recall_map(struct xv_passage *passage, bool *ret_known, xvsa_error *
     if (rc == 0) {
         rc = take_map(passage, &map, ret_known);
         xv_work_map_free(&map);
-    } else if (rc == XVSA_ERR_NOT_FOUND) {
+    } else if (rc == XVSA_ERR_NOT_FOUND || rc == XVSA_ERR_CORRUPT) {
         rc = 0;
     } else if (error != NULL) {
         *error = xvsa_error_ref(failure);

@@ -44,8 +44,8 @@ struct xv_work_map {
     struct xv_extents read, keep;
 };
 void xv_work_map_free(struct xv_work_map *map);
-/* The latest map of a disk of a work. NOT_FOUND when there is none, also when it is damaged or the work is
- * over. Looks for new entries of the journal. */
+/* The latest map of a disk of a work. NOT_FOUND when there is none or the work is over; CORRUPT when there is one
+ * whose objects are missing or damaged. Looks for new entries of the journal. */
 int xv_work_get_map(struct xv_repo *repo, const char *work_id, const char *key,
                     const struct xv_call *call, struct xv_work_map *ret,
                     xvsa_error **error) XV_MUST_CHECK;

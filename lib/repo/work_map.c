@@ -209,9 +209,12 @@ int xv_work_get_map(struct xv_repo *repo, const char *work_id, const char *key,
         first--;
     if (rc == 0 && facts.count > 0)
         rc = read_map(repo, facts.list + first, facts.count - first, ret, &whole, call, error);
-    if (rc == 0 && !whole)
-        rc = xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "work %s has no map of disk %s%s", work_id,
-                     key, facts.count > 0 ? " that can be read" : "");
+    if (rc == 0 && facts.count == 0)
+        rc = xv_fail(error, XVSA_ERR_NOT_FOUND, "repo", "work %s has no map of disk %s", work_id,
+                     key);
+    else if (rc == 0 && !whole)
+        rc = xv_fail(error, XVSA_ERR_CORRUPT, "repo", "the map that work %s has of disk %s is lost",
+                     work_id, key);
     free(facts.list);
     if (rc != 0)
         xv_work_map_free(ret);

@@ -283,6 +283,23 @@ class Owners(TaskCase):
         self.assertIn("SNAPSHOT_RETAKEN", {reason["code"] for reason in entry["reasons"]})
         self.assert_done(entry)
 
+    def test_snapshot_and_map_lost_between_attempts(self):
+        task = self.task()
+        owner = task.own()
+        task.await_done(3, owner)
+        owner.kill()
+        folder = os.path.join(self.site.repo, "w")
+        # The VM's map is the first object of a work.
+        os.unlink(min((os.path.join(folder, name) for name in os.listdir(folder)),
+                      key=lambda path: os.stat(path).st_mtime_ns))
+        for one in self.pool.sim("state")["vms"]:
+            if one["is_a_snapshot"]:
+                self.forget(one["uuid"])
+        self.pool.write(self.pool.disks("web")[0], 0, 4 * MIB, seed=99)
+        entry = self.finish(task, task.own())
+        self.assertIn("SNAPSHOT_RETAKEN", {reason["code"] for reason in entry["reasons"]})
+        self.assert_done(entry)
+
     def test_cancelled(self):
         task = self.task()
         owner = task.own()

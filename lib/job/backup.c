@@ -219,7 +219,8 @@ static void conclude(struct xv_backup *backup, int rc, const xvsa_error *error)
     bool keep = rc != 0 && xv_task_leaves(run, rc, error);
     bool ours = rc == 0 || keep || xv_task_is_fenced(run) || xv_task_is_ours(run);
     bool fenced = xv_task_is_fenced(run);
-    if (backup->session != NULL && !backup->committed && !fenced)
+    /* One that committed has ended; one of an attempt that found its work committed has not. */
+    if (backup->session != NULL && !fenced)
         end_session(backup, keep);
     if (!fenced && !keep && ours)
         clean(backup);

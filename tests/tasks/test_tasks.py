@@ -300,6 +300,15 @@ class Owners(TaskCase):
         self.assertIn("SNAPSHOT_RETAKEN", {reason["code"] for reason in entry["reasons"]})
         self.assert_done(entry)
 
+    def test_committed_but_not_told(self):
+        task = self.task()
+        first = self.finish(task, task.own())
+        task.untouch("over")
+        second = self.finish(task, task.own("proxy-b"))
+        self.assertEqual(second["point"], first["point"])
+        self.assert_done(second)
+        self.assertEqual(self.run_tool("repo", "info").document["sessions"], [])
+
     def test_cancelled(self):
         task = self.task()
         owner = task.own()

@@ -14,6 +14,8 @@
 #define DATA_BUFFERS   2
 #define NODE_BUFFERS   1
 #define DATA_UPLOADERS 2
+/* For ending a session that could not be used. */
+#define GIVE_UP_MS 5000
 
 static const char *const kinds[] = {"backup", "restore", "maintenance", "copy", "verify", "part"};
 
@@ -198,6 +200,22 @@ static int read_work(const struct xv_session_options *options, struct xv_session
     return 0;
 }
 
+static int append_end(struct xv_session *session, const char *outcome, const struct xv_call *call,
+                      xvsa_error **error);
+
+/* The journal has it, but its beginner does not: left active, it would keep its base from being deleted. What belongs
+ * to its work is not its to give up. */
+static void give_up(struct xv_session *session)
+{
+    const struct xv_call call = {.deadline_ms = xv_clock_ms() + GIVE_UP_MS};
+    xvsa_error *error = NULL;
+    if (append_end(session, session->has_work ? "parked" : "aborted", &call, &error) != 0)
+        xv_log(session->repo->env, XVSA_LOG_WARNING, "repo",
+               "session %llu of '%s' stays active: %s", (unsigned long long)session->token,
+               session->job_key, xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
 int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *options,
                      const struct xv_call *call, struct xv_session **ret, xvsa_error **error)
 {
@@ -230,6 +248,8 @@ int xv_session_begin(struct xv_repo *repo, const struct xv_session_options *opti
         /* Only what was read after our beginning may be referred to: collection of garbage that
          * began before it waits for us, and what it condemned is not in this view. */
         rc = xv_index_sync(repo->index, call, error);
+        if (rc != 0)
+            give_up(session);
     }
     if (rc != 0) {
         xv_session_free(session);

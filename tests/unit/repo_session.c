@@ -233,6 +233,35 @@ START_TEST(point_never_lacks_a_finished_disk)
 }
 END_TEST
 
+/* Who could not begin leaves nothing active that keeps the base from being deleted. */
+START_TEST(failed_beginning_pins_nothing)
+{
+    struct kit kit = kit_new(true);
+    uint8_t *data = malloc(DISK);
+    char id[XV_POINT_ID_LENGTH + 1];
+    char command[512];
+    kit_fill(data, DISK, 7);
+    kit_store(&kit, "pool/vm-1", data, DISK, id);
+    kit_reopen(&kit);
+    struct xv_point *base = kit_find(&kit, id);
+    struct xv_session_options options = {
+        .job_key = "restore/1", .base = base, .kind = XV_SESSION_RESTORE};
+    struct xv_session *session = NULL;
+    xvsa_error *error = NULL;
+    snprintf(command, sizeof command,
+             "cd '%s' && mv ix kept && mkdir ix && for i in $(ls kept); do ln -s . ix/$i; done",
+             kit.folder);
+    ck_assert_int_eq(system(command), 0);
+    ck_fails(xv_session_begin(kit.repo, &options, NULL, &session, &error), XVSA_ERR_IO, error);
+    snprintf(command, sizeof command, "cd '%s' && rm -r ix && mv kept ix", kit.folder);
+    ck_assert_int_eq(system(command), 0);
+    ck_ok(xv_point_delete(base, NULL, &error), error);
+    xv_point_unref(base);
+    free(data);
+    kit_free(&kit);
+}
+END_TEST
+
 START_TEST(target_without_conditional_writes_has_one_writer)
 {
     struct kit kit = {0};
@@ -272,6 +301,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, threads_write_and_read);
     tcase_add_test(tests, checkpoint_outlives_its_session);
     tcase_add_test(tests, point_never_lacks_a_finished_disk);
+    tcase_add_test(tests, failed_beginning_pins_nothing);
     tcase_add_test(tests, target_without_conditional_writes_has_one_writer);
     suite_add_tcase(suite, tests);
 }

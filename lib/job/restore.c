@@ -21,8 +21,8 @@ static int pin_point(struct xv_restore *restore, const struct xv_call *call, xvs
     const struct xv_job_task *task = run->job->task;
     if (task == NULL)
         snprintf(key, sizeof key, "restore/%s/%zu", run->job->id, run->index);
-    else
-        snprintf(key, sizeof key, "restore/%s/%s", run->job->id, run->plan->uuid);
+    else /* a job may restore several points of a VM: each is a task of its own */
+        snprintf(key, sizeof key, "restore/%s/%s", run->job->id, xv_point_id(point));
     const struct xv_session_options options = {.job_key = key,
                                                .base = point,
                                                .token = task == NULL ? 0 : task->given.token,

@@ -462,6 +462,21 @@ class Restores(TaskCase):
         self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
         self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
 
+    def test_two_points_of_a_vm_in_one_job(self):
+        first, second = self.restoring(), self.restoring()
+        second.config["job"] = first.config["job"]
+        second.config["tag"] = "xvsa:%s.other:s%016x" % (first.config["job"], 7)
+        second.config["spec"] = json.dumps({
+            **json.loads(second.config["spec"]), "points": [self.backup("web").point("web")],
+            "vm_name": "other"})
+        owner = first.own(token=202)
+        self.await_offset(first, owner, 2 * MIB)
+        other = second.own(token=201)
+        entries = [self.finish(first, owner), self.finish(second, other)]
+        for entry in entries:
+            self.addCleanup(self.forget, entry["new_uuid"])
+        self.assert_clean(restored=[entry["new_uuid"] for entry in entries])
+
     def test_zombie_keeps_off(self):
         task = self.restoring()
         first = task.own()

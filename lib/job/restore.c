@@ -190,14 +190,15 @@ static bool has_tag(void *user, const char *tag)
  * it does not need any more. */
 static bool clean(struct xv_restore *restore)
 {
-    const struct xv_call call = xv_run_cleanup_call();
+    const struct xv_call wait = xv_run_cleanup_call();
     size_t removed = 0;
     size_t left = 0;
     xvsa_error *error = NULL;
-    int rc = 0;
+    int rc = xv_task_await_pool(restore->run, &wait, &error);
+    const struct xv_call call = xv_run_cleanup_call();
     /* A complete VM and its disks bear no marks any more: the sweep takes but what is attached elsewhere. */
     bool whole = !restore->completed;
-    if (whole && restore->vm_ref != NULL)
+    if (rc == 0 && whole && restore->vm_ref != NULL)
         rc = xv_vm_destroy(restore->client, restore->vm_ref, &call, &error);
     for (size_t i = 0; whole && rc == 0 && i < restore->run->disk_count; i++) {
         if (restore->vdi_refs[i] != NULL)
@@ -244,11 +245,9 @@ static void conclude(struct xv_restore *restore, int rc, const xvsa_error *error
         xv_task_fence(run, error);
     bool keep = xv_task_is_fenced(run) ||
                 (rc != 0 && (xv_task_leaves(run, rc, error) || !xv_task_is_ours(run)));
-    const struct xv_call call = xv_run_cleanup_call();
-    bool may = xv_task_await_pool(run, &call, NULL) == 0;
+    bool nothing = restore->completed && !atomic_load(&restore->attached_left);
     if (restore->touched && !keep)
-        xv_run_settle(run, (restore->completed && !atomic_load(&restore->attached_left)) ||
-                               (may && clean(restore)));
+        xv_run_settle(run, nothing || clean(restore));
     unpin_point(restore);
 }
 

@@ -477,6 +477,16 @@ class Restores(TaskCase):
             self.addCleanup(self.forget, entry["new_uuid"])
         self.assert_clean(restored=[entry["new_uuid"] for entry in entries])
 
+    def test_parked_while_it_must_not_touch_the_pool(self):
+        task = self.restoring()
+        owner = task.own()
+        self.await_offset(task, owner, 4 * MIB)
+        task.touch("hands-off")
+        owner.signal(signal.SIGUSR1)
+        self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
+        task.untouch("hands-off")
+        self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
+
     def test_zombie_keeps_off(self):
         task = self.restoring()
         first = task.own()

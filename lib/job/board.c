@@ -290,6 +290,8 @@ static int claim(struct board *board, uint32_t **ret, size_t *ret_count, uint32_
         if (unit < board->disk.units)
             units[count++] = unit;
     }
+    while (rc != 0 && count > 0)
+        given->ops->release(given->user, board->disk.key, units[--count]);
     if (rc == 0)
         board->units_left = *ret_left;
     *ret = units;

@@ -27,10 +27,13 @@ static int claim(struct xv_coord *coord, const struct xv_call *call, xvsa_error 
         return rc;
     struct xv_kv_op op = {XV_KV_PUT, coord->owner_key, "{}", lease};
     rc = xv_kv_txn(coord->kv, NULL, 0, &op, 1, call, &succeeded, NULL, error);
+    /* A lease that nothing hangs on would be renewed for ever, with its owner taken for dead. */
+    if (rc != 0)
+        return rc;
     pthread_mutex_lock(&coord->lock);
     coord->lease = lease;
     pthread_mutex_unlock(&coord->lock);
-    return rc;
+    return 0;
 }
 
 static void *keep(void *argument)

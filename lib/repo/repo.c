@@ -107,11 +107,6 @@ uint32_t xv_repo_chunk_size(const struct xv_repo *repo)
     return 1u << repo->config.chunk_log2;
 }
 
-struct xv_target *xv_repo_target(struct xv_repo *repo)
-{
-    return repo->target;
-}
-
 /* Opens and locks one file. The lock counts only while the file has its name: its last holder may have
  * removed it between our opening and locking. */
 static int try_lock(struct xv_repo *repo, const char *path, xvsa_error **error)

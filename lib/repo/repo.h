@@ -38,7 +38,6 @@ struct xv_repo *xv_repo_ref(struct xv_repo *repo);
 void xv_repo_unref(struct xv_repo *repo);
 const char *xv_repo_id(const struct xv_repo *repo); /* 32 hex digits */
 uint32_t xv_repo_chunk_size(const struct xv_repo *repo);
-struct xv_target *xv_repo_target(struct xv_repo *repo);
 /* JSON document "repo"; the caller frees it. */
 int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret,
                      xvsa_error **error) XV_MUST_CHECK;

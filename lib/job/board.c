@@ -41,8 +41,9 @@ struct board {
     uint32_t mine_units;
     int64_t alone_until; /* xv_clock_ms; 0: the store answers */
     bool far;
-    uint32_t units_left; /* that were not done at the last claim */
-    uint32_t last_left;  /* what the patience with others is measured by */
+    uint32_t
+        units_left; /* that were not done at the last claim; those that wait for a checkpoint are not */
+    uint32_t last_left; /* what the patience with others is measured by */
     int64_t moved_ms;
 };
 
@@ -266,7 +267,8 @@ static size_t batch(const struct board *board, uint32_t left)
 {
     if (!xv_source_is_seekable(&board->passage->source))
         return board->disk.units;
-    uint32_t share = left > board->disk.units ? 1 : left / BATCH_PART;
+    uint32_t moved = (uint32_t)board->moved_count;
+    uint32_t share = left > board->disk.units || left < moved ? 1 : (left - moved) / BATCH_PART;
     return share < 1 ? 1 : share > BATCH_MOST ? BATCH_MOST : share;
 }
 

@@ -2,6 +2,7 @@
 #include "repo/state.h"
 
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "repo/fault.h"
 
@@ -30,6 +31,7 @@ void xv_state_free(struct xv_state *state)
         json_decref(state->points[i].record);
     free(state->sessions);
     free(state->tokens);
+    free(state->token_slots);
     free(state->points);
     free(state->segments);
     free(state->deleted);
@@ -116,13 +118,44 @@ static bool is_pinned(const struct xv_state *state, const uint8_t *point)
     return false;
 }
 
+/* The slot of a key: where it is or where it would go. There are slots. */
+static size_t *token_slot(const struct xv_state *state, const char *key)
+{
+    size_t mask = state->token_slot_count - 1;
+    size_t at = (size_t)XXH3_64bits(key, strlen(key)) & mask;
+    while (state->token_slots[at] != 0 &&
+           strcmp(state->tokens[state->token_slots[at] - 1].key, key) != 0)
+        at = (at + 1) & mask;
+    return &state->token_slots[at];
+}
+
+/* Room for one more key; false without memory. */
+static bool reserve_slots(struct xv_state *state)
+{
+    if (2 * (state->token_count + 1) <= state->token_slot_count)
+        return true;
+    size_t count = state->token_slot_count == 0 ? 64 : 2 * state->token_slot_count;
+    size_t *slots = calloc(count, sizeof *slots);
+    if (slots == NULL)
+        return false;
+    free(state->token_slots);
+    state->token_slots = slots;
+    state->token_slot_count = count;
+    for (size_t i = 0; i < state->token_count; i++)
+        *token_slot(state, state->tokens[i].key) = i + 1;
+    return true;
+}
+
+static struct xv_job_token *find_token(const struct xv_state *state, const char *key)
+{
+    size_t place = state->token_slot_count == 0 ? 0 : *token_slot(state, key);
+    return place == 0 ? NULL : &state->tokens[place - 1];
+}
+
 uint64_t xv_state_token(const struct xv_state *state, const char *key)
 {
-    for (size_t i = 0; i < state->token_count; i++) {
-        if (strcmp(state->tokens[i].key, key) == 0)
-            return state->tokens[i].token;
-    }
-    return 0;
+    const struct xv_job_token *found = find_token(state, key);
+    return found == NULL ? 0 : found->token;
 }
 
 static void end_session(struct xv_state *state, size_t index)
@@ -136,20 +169,23 @@ static void end_session(struct xv_state *state, size_t index)
 /* Returns false without memory. */
 static bool set_token(struct xv_state *state, const char *key, uint64_t token)
 {
-    for (size_t i = 0; i < state->token_count; i++) {
-        if (strcmp(state->tokens[i].key, key) == 0) {
-            state->tokens[i].token = token;
-            return true;
-        }
+    struct xv_job_token *found = find_token(state, key);
+    if (found != NULL) {
+        found->token = token;
+        return true;
     }
     struct xv_job_token *tokens = grow(state->tokens, state->token_count, sizeof *tokens);
     if (tokens == NULL)
         return false;
     state->tokens = tokens;
-    tokens[state->token_count] = (struct xv_job_token){strdup(key), token};
-    if (tokens[state->token_count].key == NULL)
+    char *copy = strdup(key);
+    if (copy == NULL || !reserve_slots(state)) {
+        free(copy);
         return false;
+    }
+    tokens[state->token_count] = (struct xv_job_token){copy, token};
     state->token_count++;
+    *token_slot(state, copy) = state->token_count;
     return true;
 }
 

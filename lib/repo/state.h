@@ -97,8 +97,10 @@ struct xv_state {
     bool read_blocked;
     struct xv_active_session *sessions;
     size_t session_count;
-    struct xv_job_token *tokens;
+    struct xv_job_token *tokens; /* one for each part of each work, too: many */
     size_t token_count;
+    size_t *token_slots;     /* by key, open addressing: place in tokens plus one; 0: empty */
+    size_t token_slot_count; /* a power of two, or 0 */
     struct xv_point_summary *points; /* live ones, in the order of their commits */
     size_t point_count;
     struct xv_handle *deleted; /* points, by id */

@@ -312,6 +312,29 @@ START_TEST(deleted_point_never_comes_back)
 }
 END_TEST
 
+/* Parts have keys of their own, so that there come to be very many. */
+START_TEST(tokens_of_many_keys)
+{
+    struct xv_state state;
+    char key[32];
+    xv_state_init(&state);
+    for (unsigned i = 1; i <= 5000; i++) {
+        snprintf(key, sizeof key, "k#%u", i * 7919);
+        ck_assert(apply(&state, begin_record(i, "part", key, (int)i, 0)));
+        ck_assert(apply(&state, end_record(i, "aborted")));
+    }
+    ck_assert_uint_eq(state.token_count, 5000);
+    for (unsigned i = 1; i <= 5000; i += 7) {
+        snprintf(key, sizeof key, "k#%u", i * 7919);
+        ck_assert_uint_eq(xv_state_token(&state, key), i);
+        ck_assert(!apply(&state, begin_record(6000, "part", key, (int)i, 0)));
+    }
+    ck_assert_uint_eq(xv_state_token(&state, "k#1"), 0);
+    ck_assert_uint_eq(state.token_count, 5000);
+    xv_state_free(&state);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("map");
@@ -321,6 +344,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, map_of_several_objects);
     tcase_add_test(tests, replay_keeps_and_drops_facts);
     tcase_add_test(tests, deleted_point_never_comes_back);
+    tcase_add_test(tests, tokens_of_many_keys);
     suite_add_tcase(suite, tests);
 }
 

@@ -34,7 +34,8 @@ struct reply {
 static bool is_ready(char *status)
 {
     json_t *document = json_loads(status, 0, NULL);
-    bool ready = strcmp(text_of(document, "state"), "joined") == 0 && is_true(document, "store");
+    bool ready = strcmp(text_of(document, "state"), "joined") == 0 && is_true(document, "store") &&
+                 is_true(document, "reaches_pool");
     json_decref(document);
     return ready;
 }

@@ -36,7 +36,9 @@ void print_site(const json_t *site)
     {
         char disks[TEXT_SIZE];
         snprintf(disks, sizeof disks, "%lld", (long long)number_of(member, "max_disks"));
+        bool away = json_is_false(json_object_get(member, "reaches_pool"));
         const char *state = is_true(member, "draining")      ? "draining"
+                            : away                           ? "no pool"
                             : is_true(member, "coordinator") ? "coordinator"
                                                              : "joined";
         const char *const cells[] = {text_of(member, "name"),

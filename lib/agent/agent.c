@@ -7,8 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "agent/mirror.h"
 #include "agent/budget.h"
+#include "agent/contact.h"
+#include "agent/mirror.h"
 #include "agent/reach.h"
 #include "agent/state.h"
 #include "base/thread.h"
@@ -82,6 +83,7 @@ static void destroy(struct xv_agent *agent)
     pthread_cond_destroy(&agent->changed);
     pthread_mutex_destroy(&agent->lock);
     pthread_mutex_destroy(&agent->assist_lock);
+    pthread_mutex_destroy(&agent->telling);
     free(agent);
 }
 
@@ -128,11 +130,12 @@ static json_t *facts_to_json(const struct xv_agent *agent)
     for (size_t i = 0; i < agent->repo_count; i++)
         json_object_set_new(repositories, agent->repos[i].name,
                             json_string(xv_repo_id(agent->repos[i].repo)));
-    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b}", "name", agent->name, "pool_name",
-                     agent->pool_name, "vm_uuid", agent->vm_uuid, "version", xvsa_version_string(),
-                     "max_disks", (int)agent->max_disks, "address",
+    return json_pack("{s:s, s:s, s:s, s:s, s:i, s:o, s:o, s:b, s:b}", "name", agent->name,
+                     "pool_name", agent->pool_name, "vm_uuid", agent->vm_uuid, "version",
+                     xvsa_version_string(), "max_disks", (int)agent->max_disks, "address",
                      agent->address == NULL ? json_null() : json_string(agent->address),
-                     "repositories", repositories, "draining", (int)atomic_load(&agent->draining));
+                     "repositories", repositories, "draining", (int)atomic_load(&agent->draining),
+                     "reaches_pool", (int)atomic_load(&agent->reaches_pool));
 }
 
 /* A store that is new, or was lost with everybody who knew it, begins with a generation above all tokens in the
@@ -175,18 +178,20 @@ static int join(struct xv_agent *agent, const struct xv_call *call, xvsa_error *
     return rc;
 }
 
-static void tell_draining(struct xv_agent *agent)
+int xv_agent_tell(struct xv_agent *agent)
 {
+    struct xv_call call = xv_agent_call(agent);
+    xvsa_error *error = NULL;
+    pthread_mutex_lock(&agent->telling);
     json_t *json = facts_to_json(agent);
     char *facts = json == NULL ? NULL : json_dumps(json, JSON_COMPACT);
     json_decref(json);
-    if (facts == NULL)
-        return;
-    struct xv_call call = xv_agent_call(agent);
-    xvsa_error *error = NULL;
-    int rc = xv_member_tell(agent->member, facts, &call, &error);
-    xv_agent_note_store(agent, rc, &error, "cannot tell that it drains");
+    int rc = facts == NULL ? xv_fail_memory(&error)
+                           : xv_member_tell(agent->member, facts, &call, &error);
+    pthread_mutex_unlock(&agent->telling);
     free(facts);
+    xv_agent_note_store(agent, rc, &error, "cannot tell the site how it is");
+    return rc;
 }
 
 /* ---- threads ---- */
@@ -298,6 +303,9 @@ static void leave(struct xv_agent *agent)
     pthread_mutex_lock(&agent->lock);
     while (!agent->lead_ended)
         pthread_cond_wait(&agent->changed, &agent->lock);
+    pthread_mutex_unlock(&agent->lock);
+    xv_contact_stop(agent);
+    pthread_mutex_lock(&agent->lock);
     struct xv_member *member = agent->member;
     agent->member = NULL;
     pthread_mutex_unlock(&agent->lock);
@@ -317,10 +325,8 @@ static void *work(void *argument)
     bool told = false;
     while (!atomic_load(&agent->draining) || has_work(agent)) {
         int64_t began = xv_clock_ms();
-        if (!told && atomic_load(&agent->draining)) {
-            tell_draining(agent);
-            told = true;
-        }
+        if (!told && atomic_load(&agent->draining))
+            told = xv_agent_tell(agent) == 0;
         look_at_work(agent);
         wait_for_change(agent, watch, xv_clock_ms() - began);
     }
@@ -371,8 +377,10 @@ static int make_agent(struct xv_site *site, const struct xv_agent_options *optio
     bool ok = true;
     atomic_init(&agent->references, 1);
     atomic_init(&agent->store_answers, true);
+    atomic_init(&agent->reaches_pool, true);
     pthread_mutex_init(&agent->lock, NULL);
     pthread_mutex_init(&agent->assist_lock, NULL);
+    pthread_mutex_init(&agent->telling, NULL);
     xv_condition_init(&agent->changed);
     agent->site = xv_site_ref(site);
     agent->env = xv_engine_env(xv_site_engine(site));
@@ -386,7 +394,7 @@ static int make_agent(struct xv_site *site, const struct xv_agent_options *optio
     agent->hotadd = options->hotadd;
     agent->device_path = copy(options->device_path, &ok);
     agent->max_disks = options->max_disks == 0 ? XV_PROXY_DISKS : options->max_disks;
-    agent->ttl_ms = options->ttl_ms;
+    agent->ttl_ms = options->ttl_ms == 0 ? XV_MEMBER_TTL_MS : options->ttl_ms;
     agent->checkpoint_ms = options->checkpoint_ms;
     agent->unit_bytes = options->unit_bytes;
     agent->helped = json_object();
@@ -414,7 +422,9 @@ static int add_own_proxy(struct xv_agent *agent, const struct xv_call *call, xvs
 
 static int start_threads(struct xv_agent *agent, xvsa_error **error)
 {
-    int rc = xv_agent_thread(agent, "xvsa-lead", lead, agent, error);
+    int rc = xv_contact_start(agent, error);
+    if (rc == 0)
+        rc = xv_agent_thread(agent, "xvsa-lead", lead, agent, error);
     if (rc != 0)
         agent->lead_ended = true;
     if (rc == 0)

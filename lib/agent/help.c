@@ -189,7 +189,8 @@ void xv_help_look(struct xv_agent *agent, const struct xv_view *view)
         return;
     forget_works(agent, view);
     uint32_t places = free_places(agent);
-    if (places == 0 || atomic_load(&agent->draining) || !xv_agent_is_joined(agent))
+    if (places == 0 || atomic_load(&agent->draining) || !xv_agent_is_joined(agent) ||
+        !atomic_load(&agent->reaches_pool))
         return;
     int rc = xv_offers_read(agent, view, &offers, &error);
     if (rc == 0) {

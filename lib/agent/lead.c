@@ -161,11 +161,10 @@ static int look_at_job(struct xv_look *look, struct xv_view_job *job, xvsa_error
 /* A store that was made anew hears first from those who remember what was in it. */
 static bool may_sweep(const struct xv_look *look)
 {
-    int64_t ttl = look->agent->ttl_ms == 0 ? 15000 : look->agent->ttl_ms;
     int64_t swept = look->lead->swept_ms;
     int64_t now = xv_clock_ms();
     return swept != 0 ? now - swept > SWEEP_EVERY_MS
-                      : now - look->lead->since_ms > SWEEP_AFTER_TTL * ttl;
+                      : now - look->lead->since_ms > SWEEP_AFTER_TTL * look->agent->ttl_ms;
 }
 
 static void sweep(struct xv_look *look)
@@ -204,11 +203,12 @@ static int look_around(struct xv_look *look, xvsa_error **error)
     if (rc == 0)
         rc = xv_lead_assign(look, error);
     for (size_t i = 0; rc == 0 && i < look->view->job_count; i++) {
-        if (!xv_agent_is_joined(look->agent) || atomic_load(&look->agent->draining))
+        if (!xv_agent_is_joined(look->agent) || atomic_load(&look->agent->draining) ||
+            atomic_load(&look->agent->yields))
             return 0;
         rc = look_at_any(look, &look->view->jobs[i], error);
     }
-    if (rc == 0 && may_sweep(look))
+    if (rc == 0 && may_sweep(look) && !atomic_load(&look->agent->yields))
         sweep(look);
     return rc;
 }
@@ -219,6 +219,10 @@ void xv_lead_look(struct xv_agent *agent)
     struct xv_call call = xv_agent_call(agent);
     int64_t term = 0;
     xvsa_error *error = NULL;
+    if (atomic_load(&agent->yields)) {
+        leave_office(agent);
+        return;
+    }
     int rc = xv_member_elect(agent->member, &call, &term, &error);
     if (rc == 0 && term == 0)
         leave_office(agent);

@@ -147,12 +147,11 @@ static int look_at_unreached(struct queue *queue, struct xv_task_record *task, x
 {
     json_t *unreached = queue->look->lead->unreached;
     json_t *since = json_object_get(unreached, task->key);
-    int64_t ttl = queue->look->agent->ttl_ms == 0 ? 15000 : queue->look->agent->ttl_ms;
     if (since == NULL) {
         xv_set_number(unreached, task->key, xv_clock_ms());
         return 0;
     }
-    if (xv_clock_ms() - json_integer_value(since) < GRACE_TTL * ttl)
+    if (xv_clock_ms() - json_integer_value(since) < GRACE_TTL * queue->look->agent->ttl_ms)
         return 0;
     json_object_del(unreached, task->key);
     return fail_unreached(queue->look, queue->job, task, error);
@@ -185,6 +184,20 @@ static int sort_out(struct queue *queue, xvsa_error **error)
         queue->index[queue->left++] = i;
     }
     return rc;
+}
+
+/* Who does not reach the pool now is given nothing of what needs it, though it may do so again any time: what
+ * nobody else reaches waits. */
+static void leave_out_unreaching(struct queue *queue)
+{
+    if (strcmp(queue->job->job.type, "verify") == 0)
+        return;
+    for (size_t i = 0; i < queue->reach->count; i++) {
+        const struct xv_site_member *member =
+            xv_view_member(queue->look->view, xv_proxy_name(queue->reach->proxies[i]));
+        struct xv_sched_proxy *proxy = &queue->reach->site.proxies[i];
+        proxy->lost = proxy->lost || !member->reaches_pool;
+    }
 }
 
 /* ---- giving ---- */
@@ -299,6 +312,8 @@ static int assign_job(struct queue *queue, xvsa_error **error)
         choose_members(queue);
     if (rc == 0)
         rc = sort_out(queue, error);
+    if (rc == 0)
+        leave_out_unreaching(queue);
     if (rc == 0 && queue->left > 0)
         rc = xv_assignment_new(&queue->reach->site, queue->vms, queue->count, &assignment, error);
     bool any = rc == 0 && queue->left > 0;

@@ -101,7 +101,7 @@ static bool waits_for_claim(struct xv_look *look, const struct xv_task_record *t
         return false;
     json_t *since = json_object_get(look->lead->unreached, task->key);
     int64_t now = xv_clock_ms();
-    int64_t ttl = look->agent->ttl_ms == 0 ? 15000 : look->agent->ttl_ms;
+    int64_t ttl = look->agent->ttl_ms;
     if (since == NULL) {
         xv_set_number(look->lead->unreached, task->key, now);
         return true;

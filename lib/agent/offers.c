@@ -4,6 +4,9 @@
 
 #include "agent/help.h"
 
+/* A pool that does not answer must not keep the thread that works from the member's own tasks. */
+#define REACH_MS 60000
+
 /* Beginning of a path up to, not including, its nth slash. */
 static size_t words(const char *path, int count)
 {
@@ -171,7 +174,8 @@ static bool may_have_boards(const struct xv_agent *agent, const struct xv_view_j
 
 static int prepare(struct xv_agent *agent, struct xv_offers *ret, xvsa_error **error)
 {
-    const struct xv_call call = {.cancel = agent->cancel};
+    const struct xv_call limit = {.cancel = agent->cancel};
+    const struct xv_call call = xv_call_within(&limit, REACH_MS);
     int rc = xv_reach_read(agent, &call, &ret->reach, error);
     if (rc != 0)
         return rc;

@@ -128,7 +128,7 @@ static void log_end(struct xv_own_task *task, enum xv_task_state state, const xv
 /* Whether a member that leaves has tried for as long as its lease lives. */
 static bool is_too_late(const struct xv_agent *agent)
 {
-    int64_t ttl = agent->ttl_ms == 0 ? 15000 : agent->ttl_ms;
+    int64_t ttl = agent->ttl_ms;
     return atomic_load(&agent->parking) && xv_clock_ms() - atomic_load(&agent->parked_ms) > ttl;
 }
 

@@ -184,6 +184,7 @@ int xv_member_read(const struct xv_kv_pair *pair, struct xv_site_member *ret, xv
         .repositories = json_object_get(json, "repositories"),
         .max_disks = (uint32_t)disks,
         .draining = json_is_true(json_object_get(json, "draining")),
+        .reaches_pool = !json_is_false(json_object_get(json, "reaches_pool")),
     };
     return 0;
 }

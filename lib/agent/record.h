@@ -77,7 +77,7 @@ struct xv_site_member {
     const char *name, *pool, *pool_name, *vm_uuid;
     const json_t *repositories;
     uint32_t max_disks;
-    bool draining;
+    bool draining, reaches_pool;
 };
 
 /* Each takes json over on success, and is FORMAT when it is none of ours. */

@@ -40,6 +40,7 @@ struct xv_agent_named_repo {
     struct xv_assistant *assistant; /* guarded by assist_lock; NULL until needed */
 };
 
+struct xv_contact;
 struct xv_own_task;
 struct xv_help_unit;
 struct xv_lead;
@@ -68,6 +69,9 @@ struct xv_agent {
     atomic_int_fast64_t parked_ms; /* since when, by xv_clock_ms */
     atomic_int_fast64_t term;      /* 0: another one coordinates */
     atomic_bool store_answers;     /* at the last look */
+    atomic_bool reaches_pool;      /* contact.c: at the last question to it */
+    atomic_bool yields;            /* contact.c: the office is for others */
+    struct xv_contact *contact;    /* its thread; NULL: it does not run */
     atomic_uint_fast32_t disks_running;
 
     pthread_mutex_t lock;
@@ -82,6 +86,7 @@ struct xv_agent {
     struct xv_job_rate *rates;           /* rates.c */
     bool left;                           /* the site */
 
+    pthread_mutex_t telling; /* the member's facts; held while they are written */
     pthread_mutex_t assist_lock;
     int64_t neighbours_of, neighbours_ms; /* of the thread that works */
     struct xv_mirror *mirror;             /* of the thread that works; NULL: not yet */
@@ -95,6 +100,8 @@ struct xv_repo *xv_agent_repo(const struct xv_agent *agent, const char *name);
 bool xv_agent_is_joined(const struct xv_agent *agent);
 /* True for "the store does not answer": said once in the log until it answers again. Frees *error. */
 void xv_agent_note_store(struct xv_agent *agent, int rc, xvsa_error **error, const char *what);
+/* Tells the site anew what the others need to know of this member. A failure is in the log; it may be tried again. */
+int xv_agent_tell(struct xv_agent *agent) XV_MUST_CHECK;
 /* Starts a counted, detached thread. */
 int xv_agent_thread(struct xv_agent *agent, const char *name, void *(*body)(void *), void *argument,
                     xvsa_error **error) XV_MUST_CHECK;

@@ -61,10 +61,11 @@ int xv_agent_status(struct xv_agent *agent, char **ret, xvsa_error **error)
     }
     pthread_mutex_unlock(&agent->lock);
     return xv_json_print(
-        json_pack("{s:s, s:s, s:{s:s, s:o}, s:s, s:b, s:I, s:I, s:I, s:I, s:o, s:o}", "member",
+        json_pack("{s:s, s:s, s:{s:s, s:o}, s:s, s:b, s:b, s:I, s:I, s:I, s:I, s:o, s:o}", "member",
                   agent->name, "state", state, "pool", "uuid", agent->pool_uuid, "name",
                   xv_json_text(agent->pool_name), "version", xvsa_version_string(), "store",
-                  (int)atomic_load(&agent->store_answers), "term",
+                  (int)atomic_load(&agent->store_answers), "reaches_pool",
+                  (int)atomic_load(&agent->reaches_pool), "term",
                   (json_int_t)atomic_load(&agent->term), "joined", (json_int_t)generation,
                   "generation", (json_int_t)epoch.gen, "max_disks", (json_int_t)agent->max_disks,
                   "units", xv_json_count(units), "tasks", tasks),
@@ -149,6 +150,7 @@ static int add_gauges(struct xv_buffer *text, struct xv_agent *agent, const char
         {"xvsa_up", "gauge", "1 while the member is in the site.", up},
         {"xvsa_store_up", "gauge", "1 while the coordination store answers.",
          atomic_load(&agent->store_answers)},
+        {"xvsa_pool_up", "gauge", "1 while its pool answers.", atomic_load(&agent->reaches_pool)},
         {"xvsa_term", "gauge", "Term in which it coordinates its pool, 0: it does not.",
          (uint64_t)atomic_load(&agent->term)},
         {"xvsa_tasks", "gauge", "Tasks that it owns now.", tasks},

@@ -16,7 +16,6 @@
 #include "coord/member_internal.h"
 
 #define COMPONENT      XV_MEMBER_COMPONENT
-#define DEFAULT_TTL_MS 15000
 #define TTL_MIN_MS     2000
 #define LEAVE_MS       2000
 #define STORE_SLACK_MS 5000
@@ -390,7 +389,7 @@ static int make_member(struct xv_kv *kv, const struct xv_member_options *options
     pthread_mutex_init(&member->writing, NULL);
     member->kv = kv;
     member->env = options->env;
-    member->ttl_ms = options->ttl_ms == 0 ? DEFAULT_TTL_MS : options->ttl_ms;
+    member->ttl_ms = options->ttl_ms == 0 ? XV_MEMBER_TTL_MS : options->ttl_ms;
     member->added_ms = xv_wall_ms();
     snprintf(member->name, sizeof member->name, "%s", options->name);
     snprintf(member->pool, sizeof member->pool, "%s", options->pool);

@@ -23,10 +23,11 @@ struct xv_member_options {
     const char *pool;  /* uuid of the pool it serves */
     const char *facts; /* JSON object for others; the value of "m/<name>", with "pool" and "boot" (a
                           random text of this process) added */
-    int64_t ttl_ms;    /* 0: 15 s; at least 2 s */
+    int64_t ttl_ms;    /* 0: XV_MEMBER_TTL_MS; at least 2 s */
 };
 
 #define XV_MEMBER_NAME_MAX 64
+#define XV_MEMBER_TTL_MS   15000
 
 /* Grants a lease, writes "m/<name>" and, the first time, "order/<pool>/<name>", and renews the
  * lease from a thread of its own. That thread also writes these again, and the epoch with the

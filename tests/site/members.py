@@ -44,8 +44,8 @@ JOB_SECONDS = int(os.environ.get("XVSA_JOB_SECONDS", "150"))
 class Member:
     """One process of `xvsa serve`."""
 
-    def __init__(self, site, name, pool=None, env=None, node=None, **options):
-        self.site, self.name, self.node = site, name, node
+    def __init__(self, site, name, pool=None, env=None, node=None, urls=None, **options):
+        self.site, self.name, self.node, self.urls = site, name, node, urls
         self.log_path = os.path.join(site.folder, "member-%s.log" % name)
         self.config_path = os.path.join(site.folder, "member-%s.json" % name)
         self.pool, self.env, self.options = pool, env, options
@@ -59,6 +59,8 @@ class Member:
         config["site"]["member"] = "proxy-" + self.name
         config["state"] = "state-%s.db" % self.name
         config["site"].update(self.options)
+        if self.urls:
+            config["pools"][0]["urls"] = self.urls
         with open(self.config_path, "w", encoding="utf-8") as file:
             json.dump(config, file)
         command = [tool(), "serve", "--config", self.config_path, "--log-level", "info"]

@@ -196,8 +196,9 @@ static bool clean(struct xv_restore *restore)
     xvsa_error *error = NULL;
     int rc = xv_task_await_pool(restore->run, &wait, &error);
     const struct xv_call call = xv_run_cleanup_call();
-    /* A complete VM and its disks bear no marks any more: the sweep takes but what is attached elsewhere. */
-    bool whole = !restore->completed;
+    /* A complete VM and its disks bear no marks any more: the sweep takes but what is attached elsewhere. One that an
+     * earlier attempt began to complete may be the user's already: its marks tell. */
+    bool whole = !restore->completed && !xv_restore_is_complete(restore);
     if (rc == 0 && whole && restore->vm_ref != NULL)
         rc = xv_vm_destroy(restore->client, restore->vm_ref, &call, &error);
     for (size_t i = 0; whole && rc == 0 && i < restore->run->disk_count; i++) {

@@ -462,6 +462,19 @@ class Restores(TaskCase):
         self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
         self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
 
+    def test_cancelled_when_it_was_complete(self):
+        task = self.restoring()
+        entry = self.finish(task, task.own())
+        task.untouch("over")
+        fault = self.pool.fault("VM.set_name_label", delay=3.0)
+        second = task.own("proxy-b")
+        deadline = time.monotonic() + LIMIT_SECONDS
+        while not self.pool.hits(fault) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        second.signal(signal.SIGTERM)
+        self.finish(task, second, STOPPED)
+        self.assert_restored_once(entry, 0)
+
     def test_two_points_of_a_vm_in_one_job(self):
         first, second = self.restoring(), self.restoring()
         second.config["job"] = first.config["job"]

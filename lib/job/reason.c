@@ -98,7 +98,8 @@ static const struct {
         "no proxy that reaches the storage repository took the disk: it was read through another "
         "host"),
     ROW(SNAPSHOT_RETAKEN, WARNING,
-        "the snapshot of an earlier attempt was gone or held other disks: all was begun anew"),
+        "the snapshot of an earlier attempt was gone, held other disks or is not known any more: "
+        "all was begun anew"),
     ROW(SR_AMBIGUOUS, ERROR, "several storage repositories have the name: choose one in \"srs\""),
     ROW(SR_BUSY, INFO,
         "as many transfers as the storage repository allows are running: the disk waits"),

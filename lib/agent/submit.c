@@ -14,6 +14,7 @@
 
 #define PATH           "job"
 #define PRIORITY_MAX   100
+#define POOLS_MAX      64 /* the end of a job compares the parts of all in one transaction */
 #define TIME_LIMIT_MAX (INT64_C(366) * 24 * 60 * 60 * 1000)
 #define ATTEMPTS_MAX   20
 
@@ -64,6 +65,8 @@ static int read_pools(struct order *order, const json_t *document, const struct 
         return add_pool(order, members, one, error);
     if (rc == 0 && json_array_size(many) == 0)
         rc = xv_fail(error, XVSA_ERR_INVALID, "agent", PATH ".pools: must name at least one pool");
+    if (rc == 0 && json_array_size(many) > POOLS_MAX)
+        rc = xv_fail(error, XVSA_ERR_INVALID, "agent", PATH ".pools: at most %d pools", POOLS_MAX);
     for (size_t i = 0; rc == 0 && i < json_array_size(many); i++) {
         const char *name = json_string_value(json_array_get(many, i));
         if (name == NULL || name[0] == '\0')

@@ -59,6 +59,26 @@ static json_t *job(const char *id)
     return document;
 }
 
+/* A backup of so many pools, each by a uuid. */
+static int32_t submit_to(unsigned pools, xvsa_error **error)
+{
+    char uuid[40];
+    char *id = NULL;
+    json_t *array = json_array();
+    for (unsigned i = 0; i < pools; i++) {
+        snprintf(uuid, sizeof uuid, "19e7e7f8-ad93-4ff0-8c14-%012u", i);
+        json_array_append_new(array, json_string(uuid));
+    }
+    json_t *spec = json_pack("{s:s, s:{s:[{s:b}]}, s:o, s:s}", "type", "backup", "selection", "vms",
+                             "all", 1, "pools", array, "repository", "main");
+    char *text = json_dumps(spec, 0);
+    int32_t rc = xvsa_site_submit(site, text, NULL, &id, error);
+    free(text);
+    json_decref(spec);
+    xvsa_free(id);
+    return rc;
+}
+
 static void check_text(const char *id, const char *name, const char *expected)
 {
     json_t *document = job(id);
@@ -98,6 +118,14 @@ START_TEST(what_cannot_be_submitted)
         xvsa_error *error = NULL;
         ck_fails(xvsa_site_submit(site, cases[i].spec, NULL, &id, &error), cases[i].code, error);
     }
+}
+END_TEST
+
+START_TEST(a_job_has_so_many_pools)
+{
+    xvsa_error *error = NULL;
+    ck_ok(submit_to(64, &error), error);
+    ck_fails(submit_to(65, &error), XVSA_ERR_INVALID, error);
 }
 END_TEST
 
@@ -240,6 +268,7 @@ static void fill(Suite *suite)
     TCase *clients = tcase_create("clients");
     tcase_add_checked_fixture(clients, open_site, close_site);
     tcase_add_test(clients, what_cannot_be_submitted);
+    tcase_add_test(clients, a_job_has_so_many_pools);
     tcase_add_test(clients, a_job_is_found_by_the_beginning_of_its_id);
     tcase_add_test(clients, jobs_are_listed_newest_first);
     tcase_add_test(clients, control_goes_one_way_once_it_cancels);

@@ -81,8 +81,9 @@ static void *help(void *argument)
         bool expected =
             rc == XVSA_ERR_CANCELLED || rc == XVSA_ERR_NOT_FOUND || rc == XVSA_ERR_FENCED;
         atomic_fetch_add(&agent->figures.units_failed, 1);
-        xv_log(agent->env, expected ? XVSA_LOG_INFO : XVSA_LOG_WARNING, "agent",
-               "%s: unit %u of %s goes back: %s", agent->name, unit->unit, unit->place,
+        /* Busy: with other works, as far as its memory goes. */
+        xv_log(agent->env, expected || rc == XVSA_ERR_BUSY ? XVSA_LOG_INFO : XVSA_LOG_WARNING,
+               "agent", "%s: unit %u of %s goes back: %s", agent->name, unit->unit, unit->place,
                xvsa_error_message(error));
         xv_claims_release(&unit->claims, unit->unit);
         if (!expected) {

@@ -44,6 +44,15 @@ static json_t *report_of(struct xv_own_task *task)
     return entry;
 }
 
+/* The agent's thread may still say so now. */
+static enum xv_task_state cancelled_state(struct xv_own_task *task)
+{
+    pthread_mutex_lock(&task->lock);
+    bool stopped = task->stopped;
+    pthread_mutex_unlock(&task->lock);
+    return stopped ? XV_TASK_CANCELLED : XV_TASK_PARKED;
+}
+
 static enum xv_task_state failed_state(struct xv_own_task *task, int rc, const xvsa_error *problem)
 {
     /* By the site's next attempt, in whose record nothing can be written then, or by somebody who knows nothing of
@@ -55,7 +64,7 @@ static enum xv_task_state failed_state(struct xv_own_task *task, int rc, const x
     if (rc == XVSA_ERR_REFUSED && task->job == NULL)
         return XV_TASK_REFUSED;
     if (rc == XVSA_ERR_CANCELLED)
-        return task->stopped ? XV_TASK_CANCELLED : XV_TASK_PARKED;
+        return cancelled_state(task);
     int64_t failures = xv_member_number(task->record, "failures") + 1;
     if (!xvsa_error_is_retryable(problem) || failures >= FAILURES_MAX)
         return XV_TASK_FAILED;
@@ -72,7 +81,7 @@ static enum xv_task_state state_of(struct xv_own_task *task, int rc, const xvsa_
     if (now.state == XVSA_JOB_PARKED)
         return XV_TASK_PARKED;
     if (now.state == XVSA_JOB_CANCELLED)
-        return task->stopped ? XV_TASK_CANCELLED : XV_TASK_PARKED;
+        return cancelled_state(task);
     return rc == 0 ? XV_TASK_SUCCEEDED : failed_state(task, rc, problem);
 }
 

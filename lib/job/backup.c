@@ -109,9 +109,13 @@ static void tick(void *user)
         return;
     const struct xv_call call = xv_run_call(backup->run);
     xvsa_error *error = NULL;
-    /* A checkpoint only saves work after a crash; a target that fails fails the disks, too. */
-    if (xv_backup_checkpoint(backup, &call, &error) != 0)
-        xv_log(xv_engine_env(backup->run->job->engine), XVSA_LOG_WARNING, "job", "checkpoint: %s",
+    /* A checkpoint only saves work after a crash; a target that fails fails the disks, too. Who cancelled
+     * knows that it did, and a fence of a task was told. */
+    int rc = xv_backup_checkpoint(backup, &call, &error);
+    bool expected = rc == XVSA_ERR_CANCELLED || (rc == XVSA_ERR_FENCED && task != NULL);
+    if (rc != 0)
+        xv_log(xv_engine_env(backup->run->job->engine),
+               expected ? XVSA_LOG_DEBUG : XVSA_LOG_WARNING, "job", "checkpoint: %s",
                xvsa_error_message(error));
     xvsa_error_unref(error);
     backup->checkpoint_ms = xv_clock_ms();

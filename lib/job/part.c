@@ -373,8 +373,11 @@ static void *keep(void *argument)
         if (part != NULL) {
             const struct xv_call call = {.deadline_ms = xv_clock_ms() + FINISH_MS};
             xvsa_error *error = NULL;
-            if (xv_part_checkpoint(part, &call, &error) != 0)
-                xv_log(xv_engine_env(assistant->engine), XVSA_LOG_WARNING, "job",
+            int rc = xv_part_checkpoint(part, &call, &error);
+            if (rc != 0)
+                /* Fenced: the work is over. */
+                xv_log(xv_engine_env(assistant->engine),
+                       rc == XVSA_ERR_FENCED ? XVSA_LOG_DEBUG : XVSA_LOG_WARNING, "job",
                        "checkpoint of a part: %s", xvsa_error_message(error));
             xvsa_error_unref(error);
             xv_part_give_back(part, false);

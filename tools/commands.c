@@ -122,7 +122,7 @@ static const struct option_spec submit_options[] = {
      AT(document)},
     {"pool", "NAME", "pool, by uuid or name; may be repeated", OPTION_TEXTS, 'p', AT(pool)},
     {"repo", "NAME", "repository, as members call it", OPTION_TEXT, 'r', AT(repo)},
-    {"priority", "NUMBER", "jobs of a higher one go first, -1000 to 1000 (0)", OPTION_NUMBER, 0,
+    {"priority", "NUMBER", "jobs of a higher one go first, -100 to 100 (0)", OPTION_NUMBER, 0,
      AT(priority)},
     {"time-limit", "SECONDS", "stop what is not done then (no limit)", OPTION_NUMBER, 0,
      AT(time_limit)},

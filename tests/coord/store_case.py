@@ -8,8 +8,8 @@ import random
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -17,19 +17,12 @@ import unittest
 import urllib.error
 import urllib.request
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "site"))
+
+from cluster import free_ports  # noqa: E402
+
 SOON = 60  # seconds; what is waited for comes much earlier
 PREFIX = "/xvsa/1/test/"
-
-
-def free_ports(count):
-    """Ports that nobody uses just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("127.0.0.1", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
 
 
 def wait_for(condition, what, seconds=SOON):
@@ -286,7 +279,7 @@ class StoreCase(unittest.TestCase):
             self.assertEqual(pair["mod_revision"], twin["mod_revision"], "not at once")
         return unknown
 
-    def members(self, url, count, ttl_ms=3000, **options):
+    def members(self, url, count, ttl_ms=5000, **options):
         """Processes that joined one pool, in order."""
         drives = []
         for i in range(count):
@@ -314,10 +307,3 @@ class StoreCase(unittest.TestCase):
         """Of several (process, term), exactly the last one may still decide."""
         accepted = [self.decides(drive, term) for drive, term in terms]
         self.assertEqual(accepted, [False] * (len(terms) - 1) + [True])
-
-
-def tls_context(certificate, key, authority):
-    """For asking a server directly."""
-    context = ssl.create_default_context(cafile=authority)
-    context.load_cert_chain(certificate, key)
-    return context

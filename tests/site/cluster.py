@@ -8,6 +8,7 @@ and can be cut off from the others. With ``tls`` clients need certificates.
 import base64
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import urllib.request
 
 from certificates import Authority
 
-START_TIMEOUT = 30.0
+START_TIMEOUT = 60.0
 CLIENT_PORT, PEER_PORT = 2379, 2380  # in a node of its own
 
 
@@ -29,12 +30,23 @@ def why_not():
 
 
 def free_ports(count):
-    """Ports that are free on loopback now, all different."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
+    """Ports that are free on loopback now, all different. Not of those that the system gives to
+    connections: such a connection would have the port when a server that was away comes back."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
+        end = int(file.read().split()[0])
+    first = min(20000, end // 2)
+    sockets = []
+    try:
+        while len(sockets) < count:
+            sockets.append(socket.socket())
+            try:
+                sockets[-1].bind(("127.0.0.1", random.randrange(first, end)))
+            except OSError:
+                sockets.pop().close()
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
 
 
 class Member:
@@ -130,9 +142,13 @@ class Cluster:
             self.server = authority.sign("server", "serverAuth,clientAuth",
                                          [member.address for member in self.members])
             self.client = authority.sign("client", "clientAuth")
-        for member in self.members:
-            member.start()
-        self.wait()
+        try:
+            for member in self.members:
+                member.start()
+            self.wait()
+        except BaseException:
+            self.close()
+            raise
 
     def tls_options(self):
         """Arguments of etcd."""

@@ -19,7 +19,7 @@ ORIGINATOR = "xvsa"
 # Exit codes of the tool.
 OK, FAILED, USAGE, PARTIAL, REFUSED, CANCELLED, DAMAGED, DENIED = range(8)
 
-SETTLE_SECONDS = 10
+SETTLE_SECONDS = 30
 TAG_KEY = "xvsa"
 BASE_TAG = "xvsa-base:"
 
@@ -85,6 +85,23 @@ class PoolCase(unittest.TestCase):
             for ref in refs:
                 self.pool.sim("record/delete", cls=cls, name=ref)
         self.pool.sim("record/delete", cls="VM", name=uuid)
+
+    # ---- links ----
+
+    def limit(self, rate):
+        """Limits the NBD links of all hosts, bytes a second each; 0: no limit."""
+        for host in self.pool.ready["hosts"]:
+            self.pool.nbd(host["name"], rate=rate)
+
+    def read_so_far(self):
+        """Bytes that the hosts' NBD servers sent."""
+        return sum(self.pool.nbd(host["name"])["bytes"] for host in self.pool.ready["hosts"])
+
+    def at_rest(self, seconds=1):
+        """Whether nothing is read of disks for a while."""
+        before = self.read_so_far()
+        time.sleep(seconds)
+        return self.read_so_far() == before
 
     # ---- facts ----
 

@@ -20,6 +20,7 @@ store is SQLite unless a test passes `store=`, for example the URL of a `cluster
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -85,13 +86,13 @@ class Member:
     def await_serving(self):
         """Waits until it has joined; remembers where its HTTP address is."""
         deadline = time.monotonic() + START_SECONDS
-        marker = "health and metrics at http://"
-        while marker not in self.log(since_start=True):
-            if self.process.poll() is not None or time.monotonic() > deadline:
+        said = None
+        while said is None:
+            said = re.search("health and metrics at http://([^/]+)/\n", self.log(since_start=True))
+            if said is None and (self.process.poll() is not None or time.monotonic() > deadline):
                 raise AssertionError("member %s does not serve:\n%s" % (self.name, self.log()))
             time.sleep(0.02)
-        text = self.log(since_start=True).split(marker)[1]
-        self.address = text.split("/")[0]
+        self.address = said.group(1)
         return self
 
     def get(self, path):
@@ -126,9 +127,21 @@ class Member:
         self.stopped = False
 
     def stop(self):
-        """SIGSTOP: it freezes."""
+        """SIGSTOP: it freezes, each of its threads once it can."""
         self.process.send_signal(signal.SIGSTOP)
         self.stopped = True
+        while self.is_running() and not self.is_frozen():
+            time.sleep(0.001)
+
+    def is_frozen(self):
+        """Whether all of its threads are stopped."""
+        folder = "/proc/%d/task" % self.process.pid
+        for thread in os.listdir(folder):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
+                    open(os.path.join(folder, thread, "stat"), encoding="ascii") as file:
+                if file.read().rpartition(")")[2].split()[0] != "T":
+                    return False
+        return True
 
     def cont(self):
         """SIGCONT: it goes on as if nothing had happened."""
@@ -220,15 +233,6 @@ class SiteCase(PoolCase):
                               proxies=pool_proxies(self.pool), **options)
         self.sites.append(site)
         return site.init() if (self.init if init is None else init) else site
-
-    def limit(self, rate):
-        """Limits the NBD links of all hosts."""
-        for host in self.pool.ready["hosts"]:
-            self.pool.nbd(host["name"], rate=rate)
-
-    def read_so_far(self):
-        """Bytes that the hosts' NBD servers sent."""
-        return sum(self.pool.nbd(host["name"])["bytes"] for host in self.pool.ready["hosts"])
 
     # ---- members ----
 

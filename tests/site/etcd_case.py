@@ -84,20 +84,21 @@ class EtcdCase(SiteCase):
 
     def assert_one_coordinator(self):
         """Each term was one member's and came later than those before; one member has one now."""
-        terms = self.terms()
+        terms = self.eventually(self.agreed, "one coordinator, in the latest term")
         flat = [term for mine in terms.values() for term in mine]
         self.assertEqual(len(flat), len(set(flat)), terms)
         for name, mine in terms.items():
             self.assertEqual(mine, sorted(mine), name)
-        document = self.eventually(self.agreed, "one coordinator")
-        self.assertEqual(document["term"], max(flat), terms)
 
     def agreed(self):
-        """What the site says of the pool's coordinator, when the members say the same."""
-        pool = self.site_document()["pools"][0]
-        in_office = {"proxy-" + member.name: member.status()["term"] for member in self.running()
-                     if member.status()["term"]}
-        return pool if in_office == {pool["coordinator"]: pool["term"]} else None
+        """The terms, when members and site say the same of who coordinates the pool in the last one."""
+        terms = self.terms()
+        pool = next(iter(self.site_document()["pools"]), {"coordinator": None, "term": 0})
+        in_office = {"proxy-" + member.name: member.status()["term"] for member in self.running()}
+        in_office = {name: term for name, term in in_office.items() if term}
+        latest = max((term for mine in terms.values() for term in mine), default=None)
+        agreed = in_office == {pool["coordinator"]: pool["term"]} and pool["term"] == latest
+        return terms if agreed else None
 
     def assert_tokens_grow(self):
         """Later attempts of a task have higher tokens, and no two the same."""

@@ -7,6 +7,9 @@ from members import TTL_MS, SiteCase
 from scenes import MIB, disk, scene, vm
 
 RATE = 6 * MIB
+SLOW = MIB
+# What two slow links give while a checkpoint is made, on a slow machine too, and what is on its way.
+UNACKNOWLEDGED = 3 * 2 * SLOW + 16 * MIB
 
 
 class LossCase(SiteCase):
@@ -16,23 +19,24 @@ class LossCase(SiteCase):
     scene = scene(vm("web", disk(48 * MIB, seed=1, data=48 * MIB)),
                   vm("db", disk(32 * MIB, seed=2, data=32 * MIB)))
 
-    def assert_economic(self, began, total, losses):
-        """Nothing that a checkpoint acknowledged was read again."""
-        interval = 2 * RATE * 0.3 * 4 + 8 * 2 * MIB
-        self.assertLessEqual(self.read_so_far() - began, total + losses * interval + 4 * MIB)
-
     def test_owner_killed(self):
         self.start_members("a", "b")
         began = self.read_so_far()
         job = self.submit("web")
-        owner = self.owner(job, "web", least=12 * MIB)
+        self.moving(job, "web", least=16 * MIB)
+        self.limit(SLOW)
+        owner = self.owner(job, "web", least=28 * MIB)
         owner.kill()
+        read = self.read_so_far() - began
+        self.limit(RATE)
         document = self.ended(job)
         entry = self.entry(document, "web")
         self.assertGreater(entry["attempt"], 1)
         self.assertNotEqual(entry["owner"], "proxy-" + owner.name)
+        # Nothing that a checkpoint acknowledged was read again; all again would be noticed.
+        self.assertGreater(read, UNACKNOWLEDGED)
+        self.assertLessEqual(self.read_so_far() - began, 48 * MIB + UNACKNOWLEDGED)
         self.assert_backed_up(document, "web")
-        self.assert_economic(began, 48 * MIB, 1)
 
     def test_helper_killed(self):
         first, second = self.start_members("a", "b")

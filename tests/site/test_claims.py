@@ -49,7 +49,7 @@ class Claims(SiteCase):
         other = next(member for member in members if member is not owner)
         self.give(job, "proxy-" + other.name)
         document = self.ended(job, seconds=60)
-        self.assertIn("gave back r/", owner.log())
+        self.eventually(lambda: "gave back r/" in owner.log(), "the old owner to say so")
         self.assert_point(self.entry(document, "web")["point"], "web")
 
     def give(self, job, member):

@@ -67,6 +67,7 @@ class Coordinator(EtcdCase):
         self.freeze(coordinator)
         began = time.monotonic()
         self.eventually(lambda: self.is_taken_over(job, task), "another one to take over")
+        self.limit(self.rate)
         ended = None
         while time.monotonic() - began < FREEZE_SECONDS:
             time.sleep(0.5)
@@ -111,6 +112,8 @@ class Coordinator(EtcdCase):
 
     def test_frozen_shortly_before_its_commit(self):
         job, coordinator = self.begin()
+        self.own_task(coordinator, 0.4)
+        self.limit(MIB)  # so that there is time to see how far it is
         task = self.own_task(coordinator, 0.8)
         document = self.freeze_and_go_on(job, coordinator, task)
         self.assert_done_well(document, *VMS)

@@ -109,13 +109,15 @@ class OneEndpoint(EtcdCase):
         job = self.submit("web")
         owner = self.owner(job, "web", least=4 * MIB)
         self.assertEqual(owner.name, "a")
+        self.limit(MIB // 2)  # it is not done before b is there
         self.start_members("b")
         follower.freeze()
         self.eventually(lambda: self.task(job, "web")["owner"] == "proxy-b", "b to take over")
+        self.limit(self.rate)
         document = self.ended(job)
         follower.thaw()
         self.eventually(lambda: owner.status()["state"] == "joined", "a to join again")
-        self.assertIn("fenced: job " + job, owner.log())
+        self.eventually(lambda: "fenced: job " + job in owner.log(), "a to say so")
         self.assert_done_well(document, "web")
 
 

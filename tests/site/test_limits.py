@@ -56,7 +56,7 @@ class Rates(LimitCase):
         before, began = self.read_so_far(), time.monotonic()
         job = self.submit_with({"rate": rate}, "web", "db")
         self.moving(job, "web")
-        self.assertEqual(self.job(job)["parts"][0]["rate"], rate)
+        self.eventually(lambda: self.job(job)["parts"][0].get("rate") == rate, "the rate to be told")
         self.eventually(lambda: len(self.keys("rt/%s/" % job)) == 2, "both to share the rate")
         document = self.ended(job)
         self.assert_no_faster(began, rate, self.read_so_far() - before)
@@ -76,12 +76,12 @@ class Rates(LimitCase):
         self.addCleanup(self.forget, entry["new_uuid"])
         self.assert_same(self.pool.content(self.pool.disks("web")[0]),
                          self.pool.content(self.pool.disks(entry["new_uuid"])[0]), "web")
-        self.assertEqual(self.keys("t/"), [])
+        self.eventually(lambda: not self.keys("t/"), "the turns to be given back")
 
     def test_window_that_ends_and_opens_again(self):
-        """Takes up to two minutes and a half: windows begin and end with minutes."""
+        """Takes up to three minutes: windows begin and end with minutes."""
         end = int(time.time()) // 60 * 60 + 60
-        if end - time.time() < 12:
+        if end - time.time() < 25:  # members start in it and move some data
             end += 60
         left = end - time.time()
 
@@ -94,7 +94,7 @@ class Rates(LimitCase):
         job = self.submit_with({"windows": windows, "rates": [slow], "sr_transfers": 1},
                                "web", "db")
         self.eventually(lambda: self.read_so_far() > 2 * MIB, "data to be moved")
-        self.eventually(lambda: self.job(job)["parts"][0].get("hold"), "the end of the window", 90)
+        self.eventually(lambda: self.job(job)["parts"][0].get("hold"), "the end of the window", 120)
         part = self.job(job)["parts"][0]
         self.assertEqual(part["hold"], "OUTSIDE_WINDOW")
         self.assertEqual(part["hold_until_ms"], (end + 60) * 1000)
@@ -102,9 +102,7 @@ class Rates(LimitCase):
         self.eventually(lambda: all(entry["state"] in ("waiting", "parked", "succeeded")
                                     for entry in self.job(job)["vms"]), "everything parked")
         self.eventually(lambda: not self.keys("t/"), "the turn to be given back")
-        before = self.read_so_far()
-        time.sleep(3)
-        self.assertEqual(self.read_so_far(), before)
+        self.assertTrue(self.at_rest())
         document = self.ended(job)
         self.assertGreaterEqual(time.time(), end + 60)
         self.assert_backed_up(document, "web", "db")
@@ -128,7 +126,7 @@ class AtOnce(LimitCase):
             ended = bool(self.job(job)["ended_ms"])
         self.assertEqual(most, 1)
         self.assert_backed_up(self.ended(job), "web", "db")
-        self.assertEqual(self.keys("t/"), [])
+        self.eventually(lambda: not self.keys("t/"), "the turns to be given back")
 
     def test_connections_of_a_host(self):
         self.start_members("a", "b")

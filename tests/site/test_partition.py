@@ -38,10 +38,12 @@ class Minority(NetworkCase):
         lonely, = self.start_members("a", nodes={"a": leader.node})
         job = self.submit("web", "db")
         self.moving(job, "web", least=4 * MIB)
+        self.limit(MIB // 2)  # it is not done before the others are there
         self.start_members("b", "c", nodes={name: self.node(name) for name in ("b", "c")})
         self.cut(lonely)
         self.eventually(lambda: self.task(job, "web")["owner"] not in ("proxy-a", "", None),
                         "another one to take over")
+        self.limit(self.rate)
         document = self.ended(job)
         self.assertNotEqual(lonely.status()["state"], "joined")
         self.join(lonely)
@@ -72,7 +74,7 @@ class Coordinator(NetworkCase):
         document = self.ended(job)
         self.join(coordinator)
         self.eventually(lambda: coordinator.status()["state"] == "joined", "it to join again")
-        self.assertIn("fenced: job " + job, coordinator.log())
+        self.eventually(lambda: "fenced: job " + job in coordinator.log(), "it to say so")
         self.assert_done_well(document, "web", "db")
         # It is of use again.
         for member in members[1:]:

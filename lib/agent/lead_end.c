@@ -32,6 +32,30 @@ static int summarize(struct xv_look *look, struct xv_view_job *job, struct xv_su
     return rc;
 }
 
+/* Whether a session of a restore is of a task of this part. */
+static bool is_ours(void *user, const char *key)
+{
+    const struct xv_view_job *job = user;
+    char prefix[XV_KEY_MAX];
+    int length = snprintf(prefix, sizeof prefix, "restore/%s/", job->job.id);
+    return strncmp(key, prefix, (size_t)length) == 0 && xv_view_task(job, key + length) != NULL;
+}
+
+/* Owners that died left their points pinned. Should it fail, deleting such a point tells who is in the way. */
+static void release_points(struct xv_look *look, struct xv_view_job *job)
+{
+    struct xv_repo *repo = xv_agent_repo(look->agent, job->job.repository);
+    size_t ended = 0;
+    xvsa_error *error = NULL;
+    if (repo == NULL || strcmp(job->job.type, "restore") != 0)
+        return;
+    if (xv_repo_end_restores(repo, is_ours, job, &look->call, &ended, &error) != 0)
+        xv_log(look->agent->env, XVSA_LOG_WARNING, "agent",
+               "%s: points of job %s may stay pinned: %s", look->agent->name, job->job.id,
+               xvsa_error_message(error));
+    xvsa_error_unref(error);
+}
+
 int xv_lead_clean(struct xv_look *look, struct xv_view_job *job, xvsa_error **error)
 {
     struct xv_agent *agent = look->agent;
@@ -47,6 +71,7 @@ int xv_lead_clean(struct xv_look *look, struct xv_view_job *job, xvsa_error **er
         xvsa_error_unref(problem);
         return 0;
     }
+    release_points(look, job);
     if (rc != 0)
         json_object_set_new(part, "cleanup", xv_json_error(problem));
     xvsa_error_unref(problem);

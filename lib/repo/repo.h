@@ -41,6 +41,12 @@ uint32_t xv_repo_chunk_size(const struct xv_repo *repo);
 /* JSON document "repo"; the caller frees it. */
 int xv_repo_describe(struct xv_repo *repo, const struct xv_call *call, char **ret,
                      xvsa_error **error) XV_MUST_CHECK;
+/* Ends the sessions of kind "restore" that over tells of by their keys, whoever runs them: for who knows that nobody
+ * goes on with them. over is asked with the journal held and must not use the repository. */
+typedef bool (*xv_restore_over_fn)(void *user, const char *key);
+int xv_repo_end_restores(struct xv_repo *repo, xv_restore_over_fn over, void *user,
+                         const struct xv_call *call, size_t *ret_ended,
+                         xvsa_error **error) XV_MUST_CHECK;
 /* The highest token that any session of the repository ever had. */
 int xv_repo_highest_token(struct xv_repo *repo, const struct xv_call *call, uint64_t *ret,
                           xvsa_error **error) XV_MUST_CHECK;

@@ -106,6 +106,23 @@ class LossCase(SiteCase):
             self.assert_same(self.pool.content(old), self.pool.content(copy), "web")
         self.assert_clean(restored=[new])
 
+    def test_restore_cancelled_after_its_owner_was_killed(self):
+        self.start_members("a", "b")
+        self.limit(0)
+        point = self.entry(self.ended(self.submit("web")), "web")["point"]
+        self.limit(RATE)
+        job = self.submit(document={"type": "restore", "points": [point], "vm_name": "again",
+                                    "mac": "renew"})
+        entry = self.eventually(lambda: next((vm for vm in self.job(job)["vms"]
+                                              if vm["state"] == "running"), None), "the restore")
+        owner = self.member_of(entry["owner"])
+        self.eventually(lambda: self.run_tool("repo", "info").document["sessions"], "the pin")
+        owner.kill()
+        self.control(job, "cancel", "--now")
+        self.ended(job, "cancelled")
+        self.assertEqual(self.run_tool("repo", "info").document["sessions"], [])
+        self.assert_clean()
+
     def test_store_lost(self):
         self.start_members("a", "b")
         job = self.submit("web", "db")

@@ -262,6 +262,43 @@ START_TEST(failed_beginning_pins_nothing)
 }
 END_TEST
 
+static bool is_of_job(void *user, const char *key)
+{
+    return strncmp(key, user, strlen(user)) == 0;
+}
+
+START_TEST(restores_that_are_over_release_their_points)
+{
+    struct kit kit = kit_new(false);
+    uint8_t *data = malloc(DISK);
+    char id[XV_POINT_ID_LENGTH + 1];
+    size_t ended = 9;
+    kit_fill(data, DISK, 7);
+    kit_store(&kit, "pool/vm-1", data, DISK, id);
+    struct xv_point *point = kit_find(&kit, id);
+    struct xv_session_options options = {
+        .job_key = "restore/1/p", .base = point, .kind = XV_SESSION_RESTORE};
+    struct xv_session *one = NULL, *two = NULL;
+    xvsa_error *error = NULL;
+    ck_ok(xv_session_begin(kit.repo, &options, NULL, &one, &error), error);
+    options.job_key = "restore/2/p";
+    ck_ok(xv_session_begin(kit.repo, &options, NULL, &two, &error), error);
+    ck_ok(xv_repo_end_restores(kit.repo, is_of_job, "restore/3/", NULL, &ended, &error), error);
+    ck_assert_uint_eq(ended, 0);
+    ck_ok(xv_repo_end_restores(kit.repo, is_of_job, "restore/1/", NULL, &ended, &error), error);
+    ck_assert_uint_eq(ended, 1);
+    ck_fails(xv_point_delete(point, NULL, &error), XVSA_ERR_BUSY, error);
+    ck_ok(xv_session_abort(two, NULL, &error), error);
+    ck_ok(xv_point_delete(point, NULL, &error), error);
+    ck_ok(xv_session_abort(one, NULL, &error), error);
+    xv_session_free(one);
+    xv_session_free(two);
+    xv_point_unref(point);
+    free(data);
+    kit_free(&kit);
+}
+END_TEST
+
 START_TEST(target_without_conditional_writes_has_one_writer)
 {
     struct kit kit = {0};
@@ -302,6 +339,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, checkpoint_outlives_its_session);
     tcase_add_test(tests, point_never_lacks_a_finished_disk);
     tcase_add_test(tests, failed_beginning_pins_nothing);
+    tcase_add_test(tests, restores_that_are_over_release_their_points);
     tcase_add_test(tests, target_without_conditional_writes_has_one_writer);
     suite_add_tcase(suite, tests);
 }

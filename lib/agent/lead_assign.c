@@ -40,6 +40,27 @@ static bool is_waiting(const struct xv_view_job *job, const struct xv_task_recor
            xv_member_number(task->json, "not_before_ms") <= xv_wall_ms();
 }
 
+/* Two jobs that back a VM up to the same repository at once would take its session, and what they had done, from each
+ * other again and again: the later one waits. */
+static bool is_in_hand(const struct xv_view *view, const struct xv_view_job *job,
+                       const struct xv_task_record *task)
+{
+    for (size_t i = 0; i < view->job_count; i++) {
+        const struct xv_view_job *other = &view->jobs[i];
+        if (other == job || strcmp(job->job.type, "backup") != 0 ||
+            strcmp(other->job.type, "backup") != 0 ||
+            strcmp(other->job.repository, job->job.repository) != 0)
+            continue;
+        for (size_t j = 0; j < other->task_count; j++) {
+            enum xv_task_state state = other->tasks[j].state;
+            if ((state == XV_TASK_ASSIGNED || state == XV_TASK_RUNNING) &&
+                strcmp(other->tasks[j].subject, task->subject) == 0)
+                return true;
+        }
+    }
+    return false;
+}
+
 static void count_used(struct xv_look *look, const struct xv_reach *reach, uint32_t *used)
 {
     for (size_t i = 0; i < look->view->job_count; i++) {
@@ -88,7 +109,7 @@ static int make_queue(struct queue *queue, xvsa_error **error)
         struct xv_task_record *task = &queue->job->tasks[i];
         size_t j;
         json_t *disk;
-        if (!is_waiting(queue->job, task))
+        if (!is_waiting(queue->job, task) || is_in_hand(queue->look->view, queue->job, task))
             continue;
         struct xv_sched_vm *vm = &queue->vms[queue->count];
         *vm = (struct xv_sched_vm){
@@ -241,6 +262,7 @@ static int give(struct queue *queue, struct xv_task_record *task, const char *me
     int rc = xv_lead_commit(look, &txn, ret_done, &revision, error);
     if (rc != 0 || !*ret_done)
         return rc;
+    task->state = XV_TASK_ASSIGNED;
     atomic_fetch_add(&look->agent->figures.assignments, 1);
     xv_log(look->agent->env, XVSA_LOG_INFO, "agent",
            "%s: %s (\"%s\") goes to %s, attempt %u (term %lld)", look->agent->name, task->key,

@@ -41,6 +41,18 @@ class Claims(SiteCase):
         outside.write_config()
         return outside
 
+    def test_two_jobs_of_a_vm(self):
+        """The later one waits, and takes nothing from the earlier one."""
+        self.start_members("a")
+        first = self.submit("web")
+        self.moving(first, "web", least=4 * MIB)
+        second = self.submit("web")
+        for job in (first, second):
+            entry = self.entry(self.ended(job, seconds=60), "web")
+            self.assertEqual(entry["attempt"], 1)
+            self.assert_point(entry["point"], "web")
+        self.assert_clean()
+
     def test_claim_of_a_task_that_went_to_another(self):
         """The record names a new owner while the old one's claim is still there."""
         members = self.start_members("a", "b")

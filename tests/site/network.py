@@ -11,7 +11,7 @@ import shutil
 import subprocess
 
 SUBNET = "10.77.%d.%d"
-_numbers = itertools.count(1)
+PREFIX = "xvsa%d"
 
 
 def _ip(*arguments):
@@ -53,16 +53,29 @@ class Network:
     """Made with the hub alone. ``close`` removes everything; processes in it must have ended."""
 
     def __init__(self):
-        self.prefix = "xvsa%d-%d" % (os.getpid(), next(_numbers))
-        self.third = os.getpid() % 200 + 1
+        self.third = self._claim()
+        self.prefix = PREFIX % self.third
         self.hub = self.prefix + "-hub"
         self.nodes = {}
         self._next = itertools.count(1)
-        _ip("netns", "add", self.hub)
         _ip("-n", self.hub, "link", "set", "lo", "up")
         _ip("-n", self.hub, "link", "add", "br0", "type", "bridge")
         self.hub_address = self.add_hub_address(254)
         _ip("-n", self.hub, "link", "set", "br0", "up")
+
+    @staticmethod
+    def _claim():
+        """Makes the namespace of a hub that nobody else has; its number, of which names and addresses are
+        made: networks of other processes may be there at the same time."""
+        problem = None
+        for index in range(200):
+            third = (os.getpid() + index) % 200 + 1
+            try:
+                _ip("netns", "add", PREFIX % third + "-hub")
+                return third
+            except subprocess.CalledProcessError as error:
+                problem = error
+        raise AssertionError("no namespace can be made: " + problem.stderr)
 
     def address(self, index):
         return SUBNET % (self.third, index)

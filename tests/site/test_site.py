@@ -245,17 +245,19 @@ class Control(SiteCase):
                     "limits": {"windows": [window], "rate": 64 * MIB}}
         member, = self.start_members("a", env={"TZ": "FAR+12"})
         job = self.submit(document=document)
-        self.eventually(lambda: [part.get("hold") for part in self.job(job)["parts"]] ==
-                        ["OUTSIDE_WINDOW"], "the job to be held")
+        self.eventually(lambda: self.holds(job) == ["OUTSIDE_WINDOW"], "the job to be held")
         self.assertEqual(self.job(job)["state"], "queued")
         self.move(member, "UTC0")
         self.moving(job, "web", least=8 * MIB)
         self.move(member, "FAR+12")
-        self.eventually(lambda: self.job(job)["parts"][0].get("hold") == "OUTSIDE_WINDOW",
-                        "the end")
+        self.eventually(lambda: self.holds(job) == ["OUTSIDE_WINDOW"], "the end")
         self.eventually(lambda: self.task(job, "web")["state"] == "waiting", "the task to wait")
         self.move(member, "UTC0")
         self.assert_backed_up(self.ended(job), "web")
+
+    def holds(self, job):
+        """Why nothing is moved of its parts now."""
+        return [part.get("hold") for part in self.job(job)["parts"]]
 
     def move(self, member, zone):
         """To another time zone, where it may be outside the window."""

@@ -228,6 +228,25 @@ static void tell_changes(const json_t *job, json_t *before)
     fflush(stdout);
 }
 
+/* Tells what changed; a store that does not answer for a while is asked again at the next look. */
+static int look(struct session *session, const char *id, json_t *before, bool *ret_ended)
+{
+    char *document = NULL;
+    xvsa_error *error = NULL;
+    if (xvsa_site_job(session->site, id, &session->call, &document, &error) != XVSA_OK) {
+        if (!xvsa_error_is_retryable(error))
+            return fail(error, "cannot read the job");
+        xvsa_error_unref(error);
+        return EXIT_OK;
+    }
+    json_t *job = parse_document(document, "site-job");
+    if (job != NULL && !session->arguments->json)
+        tell_changes(job, before);
+    *ret_ended = job == NULL || number_of(job, "ended_ms") != 0;
+    json_decref(job);
+    return EXIT_OK;
+}
+
 /* Members still work when this ends: a signal only ends the watching. */
 static int watch(struct session *session)
 {
@@ -235,17 +254,9 @@ static int watch(struct session *session)
     json_t *before = json_object();
     int code = EXIT_OK;
     for (bool ended = false; code == EXIT_OK && !ended;) {
-        char *document = NULL;
-        xvsa_error *error = NULL;
-        if (xvsa_site_job(session->site, id, &session->call, &document, &error) != XVSA_OK) {
-            code = fail(error, "cannot read the job");
+        code = look(session, id, before, &ended);
+        if (code != EXIT_OK)
             break;
-        }
-        json_t *job = parse_document(document, "site-job");
-        if (job != NULL && !session->arguments->json)
-            tell_changes(job, before);
-        ended = job == NULL || number_of(job, "ended_ms") != 0;
-        json_decref(job);
         xvsa_call call = session->call;
         call.timeout_ms = LOOK_MS;
         int32_t result = ended ? XVSA_OK : xvsa_site_wait(session->site, id, &call, NULL);

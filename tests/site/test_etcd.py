@@ -71,15 +71,15 @@ class Servers(EtcdCase):
 
     def test_wait_for_a_job_while_the_store_is_away(self):
         job = self.begin()
-        waiting = self.site.start("job", "wait", job)
-        time.sleep(0.5)
+        waiting = [self.site.start("job", word, job) for word in ("wait", "watch")]
+        time.sleep(2)  # they have asked for it
         for member in self.etcd.members:
             member.kill()
         time.sleep(2 * TTL)
         for member in self.etcd.members:
             member.start()
         self.etcd.wait()
-        self.assertEqual(waiting.wait().code, 0)
+        self.assertEqual([each.wait().code for each in waiting], [0, 0])
         self.assert_done_well(self.ended(job), "web", "db")
 
     def test_terminated_while_the_store_is_away(self):

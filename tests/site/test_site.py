@@ -217,6 +217,7 @@ class Control(SiteCase):
         self.control(job, "cancel", "--now")
         document = self.ended(job, "cancelled")
         self.assertEqual(document["error"]["code"], "CANCELLED")
+        self.assertNotIn("checkpoint: ", self.site.logs(), "who cancelled is not warned")
         self.assertEqual(self.site.points(), [])
         self.assert_clean()
 

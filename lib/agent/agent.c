@@ -204,53 +204,17 @@ static bool has_work(struct xv_agent *agent)
     return has;
 }
 
-/* Looks that take long are made less often; one that took long for want of an answer says nothing. */
-static int64_t least_pause(const struct xv_agent *agent, int64_t took_ms)
-{
-    int64_t least = atomic_load(&agent->store_answers) ? took_ms * 4 : 0;
-    if (least < XV_LOOK_LEAST_MS)
-        return XV_LOOK_LEAST_MS;
-    return least > XV_LOOK_PAUSE_MOST_MS ? XV_LOOK_PAUSE_MOST_MS : least;
-}
-
-/* Waits until something may have changed, a second at most after the least pause. */
-static void wait_for_change(struct xv_agent *agent, struct xv_kv_watch *watch, int64_t took_ms)
-{
-    bool changed = false;
-    int64_t least = least_pause(agent, took_ms);
-    const struct xv_call call = {.cancel = agent->cancel};
-    int rc = xv_call_sleep(&call, least, "agent", "waiting", NULL);
-    if (rc != 0)
-        return;
-    rc = watch == NULL ? -1 : xv_kv_watch_wait(watch, XV_LOOK_MS, &call, &changed, NULL);
-    if (rc != 0)
-        rc = xv_call_sleep(&call, XV_LOOK_MS, "agent", "waiting", NULL);
-    (void)rc; /* cancelled: the loop looks at that itself */
-}
-
-static struct xv_kv_watch *open_watch(struct xv_agent *agent)
-{
-    struct xv_kv_watch *watch = NULL;
-    xvsa_error *error = NULL;
-    if (xv_kv_watch_open(agent->kv, "", &watch, &error) != 0)
-        xv_log(agent->env, XVSA_LOG_WARNING, "agent",
-               "%s: no watch over the coordination store, looking every second instead: %s",
-               agent->name, xvsa_error_message(error));
-    xvsa_error_unref(error);
-    return watch;
-}
-
 static void *lead(void *argument)
 {
     struct xv_agent *agent = argument;
-    struct xv_kv_watch *watch = open_watch(agent);
+    struct xv_lookout lookout;
+    xv_lookout_open(&lookout, agent, xv_lead_matter);
     while (!atomic_load(&agent->draining)) {
         int64_t began = xv_clock_ms();
-        xv_lead_look(agent);
-        wait_for_change(agent, watch, xv_clock_ms() - began);
+        xv_lead_look(agent, &lookout);
+        xv_lookout_wait(&lookout, xv_clock_ms() - began);
     }
-    if (watch != NULL)
-        xv_kv_watch_close(watch);
+    xv_lookout_close(&lookout);
     struct xv_call call = xv_agent_call(agent);
     xvsa_error *error = NULL;
     int rc = xv_member_resign(agent->member, &call, &error);
@@ -274,28 +238,56 @@ static void sync_proxies(struct xv_agent *agent, const struct xv_view *view)
     xvsa_error_unref(error);
 }
 
-static void look_at_work(struct xv_agent *agent)
+/* What changes mean to the thread that works. A unit that others have done is nobody's concern here, but one of the
+ * own frees a place; and what others claim they do not wait for. */
+static enum xv_matter work_matter(struct xv_agent *agent, const char *key)
 {
-    struct xv_view view;
+    static const char *const sooner[] = {"b/", "t/", "rt/", "d/", NULL};
+    if (xv_view_rests_on(key, agent->pool_uuid))
+        return XV_MATTER_READ;
+    pthread_mutex_lock(&agent->lock);
+    bool helps = agent->units != NULL;
+    pthread_mutex_unlock(&agent->lock);
+    for (size_t i = 0; sooner[i] != NULL; i++) {
+        if (strncmp(key, sooner[i], strlen(sooner[i])) == 0)
+            return key[0] == 'd' && !helps ? XV_MATTER_NONE : XV_MATTER_LOOK;
+    }
+    return XV_MATTER_NONE;
+}
+
+static int read_anew(struct xv_agent *agent, struct xv_lookout *lookout, xvsa_error **error)
+{
     struct xv_call call = xv_agent_call(agent);
-    xvsa_error *error = NULL;
-    int rc = xv_mirror_keep(agent, &call, &error);
+    xv_lookout_begin(lookout);
+    int rc = xv_mirror_keep(agent, &call, error);
     if (rc == 0)
-        rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &call, &view, &error);
+        rc = xv_lookout_read(lookout, &call, error);
+    if (rc != 0)
+        xv_lookout_drop(lookout);
+    return rc;
+}
+
+static void look_at_work(struct xv_agent *agent, struct xv_lookout *lookout)
+{
+    xvsa_error *error = NULL;
+    struct xv_view *view = &lookout->view;
+    bool current = xv_lookout_is_current(lookout);
+    int rc = current ? 0 : read_anew(agent, lookout, &error);
     if (rc == 0) {
-        sync_proxies(agent, &view);
-        xv_budget_look(agent, &view);
+        sync_proxies(agent, view);
+        xv_budget_look(agent, view);
         xv_turns_look(agent);
-        xv_own_look(agent, &view);
-        xv_help_look(agent, &view);
-        xv_rates_look(agent, &view);
-        xv_mirror_learn(agent, &view);
-        xv_view_free(&view);
+        xv_own_look(agent, view);
+        xv_help_look(agent, view);
+        xv_rates_look(agent, view);
+        if (!current)
+            xv_mirror_learn(agent, view);
     } else {
         xv_own_look(agent, NULL);
         xv_help_look(agent, NULL);
     }
-    xv_agent_note_store(agent, rc, &error, "cannot look at the site");
+    if (!current)
+        xv_agent_note_store(agent, rc, &error, "cannot look at the site");
 }
 
 static void leave(struct xv_agent *agent)
@@ -321,17 +313,17 @@ static void leave(struct xv_agent *agent)
 static void *work(void *argument)
 {
     struct xv_agent *agent = argument;
-    struct xv_kv_watch *watch = open_watch(agent);
+    struct xv_lookout lookout;
     bool told = false;
+    xv_lookout_open(&lookout, agent, work_matter);
     while (!atomic_load(&agent->draining) || has_work(agent)) {
         int64_t began = xv_clock_ms();
         if (!told && atomic_load(&agent->draining))
             told = xv_agent_tell(agent) == 0;
-        look_at_work(agent);
-        wait_for_change(agent, watch, xv_clock_ms() - began);
+        look_at_work(agent, &lookout);
+        xv_lookout_wait(&lookout, xv_clock_ms() - began);
     }
-    if (watch != NULL)
-        xv_kv_watch_close(watch);
+    xv_lookout_close(&lookout);
     leave(agent);
     xv_agent_thread_end(agent);
     return NULL;

@@ -193,6 +193,8 @@ static int look_at_any(struct xv_look *look, struct xv_view_job *job, xvsa_error
     }
     xv_log(look->agent->env, XVSA_LOG_WARNING, "agent", "%s: as coordinator: job %s: %s",
            look->agent->name, job->job.id, xvsa_error_message(problem));
+    /* Its entries may have been made ready for a transaction that was not tried. */
+    xv_kv_doubt(look->agent->kv);
     xvsa_error_unref(problem);
     return 0;
 }
@@ -213,28 +215,57 @@ static int look_around(struct xv_look *look, xvsa_error **error)
     return rc;
 }
 
-void xv_lead_look(struct xv_agent *agent)
+enum xv_matter xv_lead_matter(struct xv_agent *agent, const char *key)
 {
-    struct xv_view view;
+    bool matters = strncmp(key, "coord/", strlen("coord/")) == 0 ||
+                   strcmp(key, XV_EPOCH_KEY) == 0 ||
+                   (agent->lead != NULL && xv_view_rests_on(key, agent->pool_uuid));
+    return matters ? XV_MATTER_READ : XV_MATTER_NONE;
+}
+
+/* Who coordinates and, if it is this member, what. */
+static int read_anew(struct xv_agent *agent, struct xv_lookout *lookout, xvsa_error **error)
+{
     struct xv_call call = xv_agent_call(agent);
+    bool joined = xv_agent_is_joined(agent);
     int64_t term = 0;
-    xvsa_error *error = NULL;
-    if (atomic_load(&agent->yields)) {
-        leave_office(agent);
-        return;
-    }
-    int rc = xv_member_elect(agent->member, &call, &term, &error);
+    xv_lookout_begin(lookout);
+    int rc = xv_member_elect(agent->member, &call, &term, error);
     if (rc == 0 && term == 0)
         leave_office(agent);
     if (rc == 0 && term != 0)
-        rc = take_office(agent, term, &error);
+        rc = take_office(agent, term, error);
     if (rc == 0 && term != 0)
-        rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &call, &view, &error);
-    if (rc == 0 && term != 0) {
-        struct xv_look look = {
-            .agent = agent, .lead = agent->lead, .view = &view, .call = {.cancel = agent->cancel}};
+        rc = xv_lookout_read(lookout, &call, error);
+    /* One that is not joined was told nothing. */
+    if (rc != 0 || (term == 0 && !joined))
+        xv_lookout_drop(lookout);
+    return rc;
+}
+
+static bool may_rely(struct xv_agent *agent, const struct xv_lookout *lookout)
+{
+    return xv_agent_is_joined(agent) && xv_lookout_is_current(lookout) &&
+           !xv_member_sees_vacancy(agent->member);
+}
+
+void xv_lead_look(struct xv_agent *agent, struct xv_lookout *lookout)
+{
+    xvsa_error *error = NULL;
+    if (atomic_load(&agent->yields)) {
+        leave_office(agent);
+        xv_lookout_drop(lookout);
+        return;
+    }
+    int rc = may_rely(agent, lookout) ? 0 : read_anew(agent, lookout, &error);
+    if (rc == 0 && agent->lead != NULL) {
+        struct xv_look look = {.agent = agent,
+                               .lead = agent->lead,
+                               .view = &lookout->view,
+                               .call = {.cancel = agent->cancel}};
         rc = look_around(&look, &error);
-        xv_view_free(&view);
+        if (rc != 0)
+            xv_lookout_drop(lookout);
     }
     if (rc != 0 && rc != XVSA_ERR_CANCELLED)
         xv_log(agent->env, XVSA_LOG_WARNING, "agent", "%s: as coordinator: %s", agent->name,

@@ -12,7 +12,7 @@
 #include <stdatomic.h>
 
 #include "agent/agent.h"
-#include "agent/view.h"
+#include "agent/lookout.h"
 #include "coord/member.h"
 #include "job/assist.h"
 #include "job/job.h"
@@ -110,8 +110,9 @@ void xv_agent_thread_end(struct xv_agent *agent);
 /* Makes a transaction fail when the store is another one than the member last saw. */
 void xv_agent_guard_epoch(struct xv_agent *agent, struct xv_txn *txn);
 
-/* lead.c: one look as the pool's coordinator. */
-void xv_lead_look(struct xv_agent *agent);
+/* lead.c: one look as the pool's coordinator; what changes mean to the thread that leads. */
+void xv_lead_look(struct xv_agent *agent, struct xv_lookout *lookout);
+enum xv_matter xv_lead_matter(struct xv_agent *agent, const char *key);
 void xv_lead_free(struct xv_lead *lead);
 
 /* view NULL: the store does not answer. own.c: tasks of this member. */

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "coord/epoch.h"
+
 void xv_txn_init(struct xv_txn *txn)
 {
     memset(txn, 0, sizeof *txn);
@@ -123,9 +125,28 @@ size_t xv_txn_room(const struct xv_txn *txn)
     return XV_KV_TXN_MAX - txn->op_count;
 }
 
+bool xv_key_is_looked_at(const char *key)
+{
+    static const char *const beginnings[] = {"m/", "order/", "q/", "jp/", "v/", "r/", NULL};
+    for (size_t i = 0; beginnings[i] != NULL; i++) {
+        if (strncmp(key, beginnings[i], strlen(beginnings[i])) == 0)
+            return true;
+    }
+    return strcmp(key, XV_EPOCH_KEY) == 0;
+}
+
+static bool is_looked_at(const struct xv_txn *txn)
+{
+    bool any = txn->fault != 0;
+    for (size_t i = 0; i < txn->op_count && !any; i++)
+        any = xv_key_is_looked_at(txn->ops[i].key);
+    return any;
+}
+
 int xv_txn_run(struct xv_txn *txn, struct xv_kv *kv, const struct xv_call *call,
                bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error)
 {
+    bool looked_at = is_looked_at(txn);
     int rc = 0;
     if (txn->fault == XVSA_ERR_MEMORY)
         rc = xv_fail_memory(error);
@@ -138,6 +159,8 @@ int xv_txn_run(struct xv_txn *txn, struct xv_kv *kv, const struct xv_call *call,
     else
         rc = xv_kv_txn(kv, txn->compares, txn->compare_count, txn->ops, txn->op_count, call,
                        ret_succeeded, ret_revision, error);
+    if (looked_at)
+        xv_kv_doubt(kv);
     xv_txn_free(txn);
     return rc;
 }

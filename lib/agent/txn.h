@@ -38,7 +38,11 @@ void xv_txn_delete_prefix(struct xv_txn *txn, const char *format, ...) XV_PRINTF
 /* Operations it has room for. */
 size_t xv_txn_room(const struct xv_txn *txn);
 
-/* Runs and frees it. *ret_revision may be NULL. */
+/* Whether members read the key when they look at the site. */
+bool xv_key_is_looked_at(const char *key);
+
+/* Runs and frees it. *ret_revision may be NULL. Keys that members look at are read anew at the next look, whatever
+ * became of it: what was made ready for it may have changed what they have read. */
 int xv_txn_run(struct xv_txn *txn, struct xv_kv *kv, const struct xv_call *call,
                bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error) XV_MUST_CHECK;
 

@@ -228,6 +228,16 @@ int xv_view_read(struct xv_kv *kv, const struct xv_env *env, const char *pool,
     return rc;
 }
 
+bool xv_view_rests_on(const char *key, const char *pool)
+{
+    if (strncmp(key, "v/", strlen("v/")) != 0)
+        return xv_key_is_looked_at(key);
+    const char *job = key + strlen("v/");
+    const char *own = job + strcspn(job, "/");
+    size_t length = strlen(pool);
+    return own[0] == '/' && strncmp(own + 1, pool, length) == 0 && own[1 + length] == '/';
+}
+
 struct xv_site_member *xv_view_member(const struct xv_view *view, const char *name)
 {
     for (size_t i = 0; i < view->member_count; i++) {

@@ -32,6 +32,9 @@ int xv_view_read(struct xv_kv *kv, const struct xv_env *env, const char *pool,
                  const struct xv_call *call, struct xv_view *ret, xvsa_error **error) XV_MUST_CHECK;
 void xv_view_free(struct xv_view *view);
 
+/* Whether a view of the pool is read from the key. */
+bool xv_view_rests_on(const char *key, const char *pool);
+
 /* Members alone. */
 int xv_view_read_members(struct xv_kv *kv, const struct xv_env *env, const struct xv_call *call,
                          struct xv_view *ret, xvsa_error **error) XV_MUST_CHECK;

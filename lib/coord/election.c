@@ -144,6 +144,14 @@ int xv_member_elect(struct xv_member *member, const struct xv_call *call, int64_
     return rc == 0 && may ? take(member, lease, key, call, ret_term, error) : rc;
 }
 
+bool xv_member_sees_vacancy(struct xv_member *member)
+{
+    pthread_mutex_lock(&member->lock);
+    bool vacant = member->vacant_ms != 0;
+    pthread_mutex_unlock(&member->lock);
+    return vacant;
+}
+
 int xv_member_resign(struct xv_member *member, const struct xv_call *call, xvsa_error **error)
 {
     char key[XV_COORDINATOR_KEY_MAX];

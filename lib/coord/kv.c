@@ -313,6 +313,16 @@ int xv_kv_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t com
     return rc;
 }
 
+void xv_kv_doubt(struct xv_kv *kv)
+{
+    atomic_fetch_add(&kv->doubts, 1);
+}
+
+uint64_t xv_kv_doubts(struct xv_kv *kv)
+{
+    return atomic_load(&kv->doubts);
+}
+
 int xv_kv_lease_grant(struct xv_kv *kv, int64_t ttl_ms, const struct xv_call *call, int64_t *ret,
                       xvsa_error **error)
 {
@@ -350,6 +360,26 @@ int xv_kv_watch_open(struct xv_kv *kv, const char *prefix, struct xv_kv_watch **
         rc = kv->ops->watch_open(kv, full, ret, error);
     free(full);
     return rc;
+}
+
+void xv_kv_watch_filter(struct xv_kv_watch *watch, xv_kv_wakes wakes, void *user)
+{
+    watch->wakes = wakes;
+    watch->user = user;
+}
+
+bool xv_kv_watch_is_live(const struct xv_kv_watch *watch)
+{
+    return watch->live;
+}
+
+bool xv_kv_watch_wakes(const struct xv_kv_watch *watch, const char *key)
+{
+    size_t length = strlen(watch->kv->prefix);
+    bool ours = key != NULL && strncmp(key, watch->kv->prefix, length) == 0;
+    if (ours && strncmp(key + length, XV_KV_OWN, strlen(XV_KV_OWN)) == 0)
+        return false;
+    return watch->wakes == NULL || watch->wakes(watch->user, ours ? key + length : NULL);
 }
 
 int xv_kv_watch_wait(struct xv_kv_watch *watch, int64_t timeout_ms, const struct xv_call *call,

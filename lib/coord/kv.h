@@ -105,6 +105,11 @@ int xv_kv_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t com
               const struct xv_kv_op *ops, size_t op_count, const struct xv_call *call,
               bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error) XV_MUST_CHECK;
 
+/* A count for those who keep what they read while a watch is silent: who changed keys that others keep, or tried,
+ * adds to it, for the watch may tell it later than the answer does. */
+void xv_kv_doubt(struct xv_kv *kv);
+uint64_t xv_kv_doubts(struct xv_kv *kv);
+
 /* Leases: keys put with one go when it ends. A hint of life, never a proof of ownership. */
 
 /* A time to live that ends with the process or the handle alone; for local stores. */
@@ -124,8 +129,17 @@ int xv_kv_lease_revoke(struct xv_kv *kv, int64_t lease, const struct xv_call *ca
  * again. Silence proves nothing; read again every 30 s all the same. */
 struct xv_kv_watch;
 
+/* Whether a change of a key (without the store's own prefix) wakes; NULL: any key may have changed. Called by the
+ * thread that waits, once for each change at least. */
+typedef bool (*xv_kv_wakes)(void *user, const char *key);
+
 int xv_kv_watch_open(struct xv_kv *kv, const char *prefix, struct xv_kv_watch **ret,
                      xvsa_error **error) XV_MUST_CHECK;
+/* Before the first wait; without it every change wakes. wakes and user live until the watch is closed. */
+void xv_kv_watch_filter(struct xv_kv_watch *watch, xv_kv_wakes wakes, void *user);
+/* Whether the watch stood when the last wait ended: changes since it was opened were told, but for those still on
+ * their way. One that falls and is opened again tells that any key may have changed. */
+bool xv_kv_watch_is_live(const struct xv_kv_watch *watch);
 /* Waits up to timeout_ms; *ret_changed tells whether something may have changed since the last
  * wait that said so (or the opening). One thread at a time. Fails with CANCELLED, with AUTH or
  * DENIED when the store refuses, with MEMORY; a store out of reach is silence. */

@@ -6,6 +6,8 @@
 #ifndef XV_COORD_KV_BACKEND_H
 #define XV_COORD_KV_BACKEND_H
 
+#include <stdatomic.h>
+
 #include "coord/kv.h"
 
 #define XV_KV_COMPONENT "coord"
@@ -40,12 +42,19 @@ struct xv_kv {
     const struct xv_kv_ops *ops;
     const struct xv_env *env;
     char *prefix;
+    atomic_uint_fast64_t doubts;
 };
 
-/* First member of a backend's watch. */
+/* First member of a backend's watch, all zero but kv when it is opened. The backend keeps live. */
 struct xv_kv_watch {
     struct xv_kv *kv;
+    xv_kv_wakes wakes; /* NULL: everything does */
+    void *user;
+    bool live;
 };
+
+/* Whether a change of a whole key wakes whoever waits; NULL: any key. The backend asks for every change. */
+bool xv_kv_watch_wakes(const struct xv_kv_watch *watch, const char *key);
 
 /* Keys of the etcd backend's own, below the prefix; hidden from ranges. */
 #define XV_KV_OWN "n/"

@@ -132,8 +132,10 @@ enum xv_etcd_event {
     XV_ETCD_ENDED,  /* open it again */
     XV_ETCD_DENIED, /* or the token has expired */
 };
-/* Understands one line of a watch. */
-enum xv_etcd_event xv_etcd_read_event(const char *line, size_t length, struct xv_etcd_failure *ret);
+/* Understands one line of a watch. *ret_keys: of CHANGED, the keys that changed, an array of text that the caller
+ * gives up; NULL: the watch has just begun, or what changed is not understood. */
+enum xv_etcd_event xv_etcd_read_event(const char *line, size_t length, json_t **ret_keys,
+                                      struct xv_etcd_failure *ret);
 
 int xv_kv_etcd_txn(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t compare_count,
                    const struct xv_kv_op *ops, size_t op_count, const struct xv_call *call,

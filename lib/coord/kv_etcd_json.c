@@ -276,9 +276,33 @@ json_t *xv_etcd_make_txn(const struct xv_etcd_slot *slot, const char *nonce,
     return NULL;
 }
 
-enum xv_etcd_event xv_etcd_read_event(const char *line, size_t length, struct xv_etcd_failure *ret)
+/* NULL: some key cannot be told. */
+static json_t *read_keys(const json_t *events)
+{
+    json_t *keys = json_array();
+    size_t i;
+    json_t *event;
+    json_array_foreach(events, i, event)
+    {
+        char *key = NULL;
+        size_t key_length = 0;
+        bool good =
+            decode(json_object_get(event, "kv"), "key", KEY_MAX, &key, &key_length, NULL) == 0;
+        good = good && json_array_append_new(keys, json_stringn(key, key_length)) == 0;
+        free(key);
+        if (!good) {
+            json_decref(keys);
+            return NULL;
+        }
+    }
+    return keys;
+}
+
+enum xv_etcd_event xv_etcd_read_event(const char *line, size_t length, json_t **ret_keys,
+                                      struct xv_etcd_failure *ret)
 {
     json_t *body = NULL;
+    *ret_keys = NULL;
     *ret = (struct xv_etcd_failure){.code = -1};
     if (length == 0)
         return XV_ETCD_NOTHING;
@@ -294,9 +318,11 @@ enum xv_etcd_event xv_etcd_read_event(const char *line, size_t length, struct xv
             strstr(ret->message, "auth") != NULL)
             event = XV_ETCD_DENIED;
     } else {
-        bool changed = json_is_true(json_object_get(result, "created")) ||
-                       json_array_size(json_object_get(result, "events")) > 0;
-        event = changed ? XV_ETCD_CHANGED : XV_ETCD_NOTHING;
+        const json_t *events = json_object_get(result, "events");
+        bool created = json_is_true(json_object_get(result, "created"));
+        event = created || json_array_size(events) > 0 ? XV_ETCD_CHANGED : XV_ETCD_NOTHING;
+        if (event == XV_ETCD_CHANGED && !created)
+            *ret_keys = read_keys(events);
     }
     json_decref(body);
     return event;

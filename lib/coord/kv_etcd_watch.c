@@ -2,8 +2,8 @@
  *
  * A watch of etcd: an answer without an end, of one JSON line an event. It is opened when it is waited
  * for, and opened again after every disturbance, each time at the present revision; because changes may
- * have been missed in between, an opening counts as a change, and neither compaction nor a lost store
- * needs any care. The endpoint is asked to end it when it has no leader, for else it would be silent
+ * have been missed in between, an opening counts as a change of any key, and neither compaction nor a lost
+ * store needs any care. The endpoint is asked to end it when it has no leader, for else it would be silent
  * for ever.
  */
 #include <stdlib.h>
@@ -39,6 +39,7 @@ static void close_stream(struct watch *watch, bool failed)
     struct xv_kv_etcd *self = (struct xv_kv_etcd *)watch->base.kv;
     xv_http_end(watch->stream);
     watch->stream = NULL;
+    watch->base.live = false;
     watch->line.length = 0;
     watch->skipping = false;
     if (!failed)
@@ -143,12 +144,29 @@ static int open_stream(struct watch *watch, const struct xv_call *call, xvsa_err
     return 0;
 }
 
+/* keys NULL: any. */
+static bool wakes(const struct watch *watch, const json_t *keys)
+{
+    bool any = keys == NULL && xv_kv_watch_wakes(&watch->base, NULL);
+    size_t i;
+    json_t *key;
+    json_array_foreach(keys, i, key)
+    {
+        /* All are asked for. */
+        any = xv_kv_watch_wakes(&watch->base, json_string_value(key)) || any;
+    }
+    return any;
+}
+
 static int on_line(struct watch *watch, bool *ret_changed, xvsa_error **error)
 {
     struct xv_etcd_failure failure;
-    switch (xv_etcd_read_event(watch->line.data, watch->line.length, &failure)) {
+    json_t *keys = NULL;
+    switch (xv_etcd_read_event(watch->line.data, watch->line.length, &keys, &failure)) {
     case XV_ETCD_CHANGED:
-        *ret_changed = true;
+        *ret_changed = wakes(watch, keys) || *ret_changed;
+        json_decref(keys);
+        watch->base.live = true;
         watch->failures = 0;
         watch->denials = 0;
         return 0;
@@ -179,7 +197,7 @@ static int take(struct watch *watch, const char *data, size_t length, bool *ret_
         data++;
         length--;
         if (watch->skipping)
-            *ret_changed = true;
+            *ret_changed = wakes(watch, NULL) || *ret_changed;
         else
             rc = on_line(watch, ret_changed, error);
         watch->skipping = false;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
  * Watching the state file: its revision is looked at again and again, and when it has grown, the
- * list of changed keys tells whether one of the prefix is among them.
+ * list of changed keys tells those of the prefix.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -46,6 +46,24 @@ int xv_kv_sqlite_watch_open(struct xv_kv *kv, const char *prefix, struct xv_kv_w
     return 0;
 }
 
+/* Asks about each key of the prefix that changed since the revision that was seen. */
+static int ask(struct xv_kv_sqlite *self, const struct watch *watch, bool *ret_changed)
+{
+    sqlite3_stmt *statement = NULL;
+    int step = SQLITE_DONE;
+    int rc = xv_sqlite_prepare(&self->sqlite, "look for changes", &statement, NULL,
+                               "SELECT DISTINCT key FROM changes WHERE revision > ? AND key >= ?"
+                               " AND key < ?",
+                               "iss", watch->seen, watch->first, watch->end);
+    while (rc == 0 && (step = sqlite3_step(statement)) == SQLITE_ROW)
+        *ret_changed =
+            xv_kv_watch_wakes(&watch->base, xv_sqlite_text(statement, 0)) || *ret_changed;
+    if (rc == 0 && step != SQLITE_DONE)
+        rc = xv_sqlite_fail(&self->sqlite, "look for changes", NULL);
+    sqlite3_finalize(statement);
+    return rc;
+}
+
 /* Called inside the lock. */
 static int look(struct xv_kv_sqlite *self, struct watch *watch, bool *ret_changed)
 {
@@ -60,13 +78,11 @@ static int look(struct xv_kv_sqlite *self, struct watch *watch, bool *ret_change
         rc = xv_kv_sqlite_revision(self, &revision, NULL);
     if (rc != 0 || revision == watch->seen)
         return rc;
-    int64_t found = 0;
-    rc = xv_sqlite_number(&self->sqlite, "look for changes", &found, NULL,
-                          "SELECT EXISTS (SELECT 1 FROM changes WHERE revision > ? AND key >= ?"
-                          " AND key < ?)",
-                          "iss", watch->seen, watch->first, watch->end);
     /* A smaller one: somebody put another file there. */
-    *ret_changed = found != 0 || revision < watch->seen || revision - watch->seen >= CHANGES_KEPT;
+    if (revision < watch->seen || revision - watch->seen >= CHANGES_KEPT)
+        *ret_changed = xv_kv_watch_wakes(&watch->base, NULL);
+    else
+        rc = ask(self, watch, ret_changed);
     if (rc == 0)
         watch->seen = revision;
     return rc;
@@ -81,6 +97,7 @@ int xv_kv_sqlite_watch_wait(struct xv_kv_watch *base, int64_t timeout_ms,
         struct xv_kv_sqlite *self = xv_kv_sqlite_enter(base->kv, &until);
         int rc = look(self, watch, ret_changed);
         xv_kv_sqlite_leave(self);
+        watch->base.live = rc == 0;
         /* A file that cannot be read just now is silence. */
         if (rc == 0 && *ret_changed)
             return 0;

@@ -60,6 +60,8 @@ void xv_member_epoch(struct xv_member *member, struct xv_epoch *ret);
  * *ret_term: 0 when another one coordinates, nobody yet, or the member is not JOINED. */
 int xv_member_elect(struct xv_member *member, const struct xv_call *call, int64_t *ret_term,
                     xvsa_error **error) XV_MUST_CHECK;
+/* Whether the last call saw the place vacant: it must be called again though nothing changes. */
+bool xv_member_sees_vacancy(struct xv_member *member);
 /* Gives the place up, if the member has it. */
 int xv_member_resign(struct xv_member *member, const struct xv_call *call,
                      xvsa_error **error) XV_MUST_CHECK;

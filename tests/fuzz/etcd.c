@@ -67,7 +67,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     json_decref(answer);
     xv_etcd_read_failure(text, size, 400, &failure);
     check_text(failure.message);
-    (void)xv_etcd_read_event(text, size, &failure);
+    (void)xv_etcd_read_event(text, size, &answer, &failure);
+    json_decref(answer);
     check_text(failure.message);
     free(text);
     return 0;

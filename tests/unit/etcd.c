@@ -121,25 +121,39 @@ START_TEST(events_are_read)
     static const struct {
         const char *line;
         enum xv_etcd_event event;
+        const char *keys;
     } lines[] = {
-        {"", XV_ETCD_NOTHING},
-        {"{\"result\":{\"header\":{\"revision\":\"2\"},\"created\":true}}", XV_ETCD_CHANGED},
-        {"{\"result\":{\"header\":{\"revision\":\"2\"}}}", XV_ETCD_NOTHING},
-        {"{\"result\":{\"events\":[{\"kv\":{\"key\":\"YQ==\"}}]}}", XV_ETCD_CHANGED},
-        {"{\"result\":{\"canceled\":true,\"compact_revision\":\"3\"}}", XV_ETCD_ENDED},
+        {"", XV_ETCD_NOTHING, NULL},
+        {"{\"result\":{\"header\":{\"revision\":\"2\"},\"created\":true}}", XV_ETCD_CHANGED, NULL},
+        {"{\"result\":{\"header\":{\"revision\":\"2\"}}}", XV_ETCD_NOTHING, NULL},
+        {"{\"result\":{\"events\":[{\"kv\":{\"key\":\"YQ==\"}}]}}", XV_ETCD_CHANGED, "[\"a\"]"},
+        {"{\"result\":{\"events\":[{\"kv\":{\"key\":\"YQ==\"}},{\"type\":\"DELETE\",\"kv\":{"
+         "\"key\":"
+         "\"Yg==\"}}]}}",
+         XV_ETCD_CHANGED, "[\"a\", \"b\"]"},
+        {"{\"result\":{\"events\":[{\"kv\":{\"key\":\"YQ==\"}},{\"kv\":{\"key\":7}}]}}",
+         XV_ETCD_CHANGED, NULL},
+        {"{\"result\":{\"events\":[{\"kv\":{\"key\":\"/w==\"}}]}}", XV_ETCD_CHANGED, NULL},
+        {"{\"result\":{\"canceled\":true,\"compact_revision\":\"3\"}}", XV_ETCD_ENDED, NULL},
         {"{\"result\":{\"created\":true,\"canceled\":true,\"cancel_reason\":\"rpc error: code = "
          "PermissionDenied desc = etcdserver: permission denied\"}}",
-         XV_ETCD_DENIED},
+         XV_ETCD_DENIED, NULL},
         {"{\"result\":{\"created\":true,\"canceled\":true,\"cancel_reason\":\"rpc error: code = "
          "Unauthenticated desc = etcdserver: invalid auth token\"}}",
-         XV_ETCD_DENIED},
-        {"{\"error\":{\"grpc_code\":14,\"message\":\"etcdserver: no leader\"}}", XV_ETCD_ENDED},
-        {"nonsense", XV_ETCD_ENDED},
+         XV_ETCD_DENIED, NULL},
+        {"{\"error\":{\"grpc_code\":14,\"message\":\"etcdserver: no leader\"}}", XV_ETCD_ENDED,
+         NULL},
+        {"nonsense", XV_ETCD_ENDED, NULL},
     };
     for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
         struct xv_etcd_failure failure;
-        ck_assert_int_eq(xv_etcd_read_event(lines[i].line, strlen(lines[i].line), &failure),
+        json_t *keys = NULL;
+        ck_assert_int_eq(xv_etcd_read_event(lines[i].line, strlen(lines[i].line), &keys, &failure),
                          lines[i].event);
+        char *text = keys == NULL ? NULL : json_dumps(keys, 0);
+        ck_assert_pstr_eq(text, lines[i].keys);
+        free(text);
+        json_decref(keys);
     }
 }
 END_TEST

@@ -235,6 +235,52 @@ START_TEST(a_watch_wakes)
 }
 END_TEST
 
+/* Keys that a filter was asked about, and those that wake. */
+struct filter {
+    char asked[256];
+    const char *waking;
+    bool any;
+};
+
+static bool filter_wakes(void *user, const char *key)
+{
+    struct filter *filter = user;
+    size_t length = strlen(filter->asked);
+    if (key == NULL)
+        return filter->any = true;
+    snprintf(filter->asked + length, sizeof filter->asked - length, "%s ", key);
+    return strcmp(key, filter->waking) == 0;
+}
+
+START_TEST(a_watch_is_filtered)
+{
+    if (!open_both(_i))
+        return;
+    xvsa_error *error = NULL;
+    struct filter filter = {.waking = "w/b"};
+    struct xv_kv_watch *watch = NULL;
+    ck_ok(xv_kv_watch_open(kv, "", &watch, &error), error);
+    xv_kv_watch_filter(watch, filter_wakes, &filter);
+    settle(watch);
+    ck_assert(xv_kv_watch_is_live(watch));
+    filter.any = false;
+    filter.asked[0] = '\0';
+    put(other, "w/a", "1");
+    ck_assert(!told(watch, 500));
+    ck_assert_str_eq(filter.asked, "w/a ");
+    filter.asked[0] = '\0';
+    const struct xv_kv_op ops[] = {{XV_KV_PUT, "w/b", "1", 0}, {XV_KV_PUT, "w/c", "1", 0}};
+    bool succeeded = false;
+    ck_ok(xv_kv_txn(other, NULL, 0, ops, 2, NULL, &succeeded, NULL, &error), error);
+    ck_assert(told(watch, SOON_MS));
+    settle(watch);
+    ck_assert_str_eq(filter.asked, "w/b w/c ");
+    /* Nothing of the store's own, and nothing was lost on the way. */
+    ck_assert(!filter.any);
+    xv_kv_watch_close(watch);
+}
+END_TEST
+
 static void *fire(void *cancel)
 {
     usleep(100000);
@@ -357,6 +403,7 @@ static void fill(Suite *suite)
     tcase_add_loop_test(tests, leases_end, 0, STORE_KINDS);
     tcase_add_loop_test(tests, time_ends_a_lease, 0, STORE_KINDS);
     tcase_add_loop_test(tests, a_watch_wakes, 0, STORE_KINDS);
+    tcase_add_loop_test(tests, a_watch_is_filtered, 0, STORE_KINDS);
     tcase_add_loop_test(tests, a_watch_can_be_cancelled, 0, STORE_KINDS);
     tcase_add_loop_test(tests, threads_do_not_lose_changes, 0, STORE_KINDS);
     tcase_add_loop_test(tests, epochs_only_grow, 0, STORE_KINDS);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/lookout.h"
 
+#include <string.h>
+
 #include "agent/state.h"
 
 /* So long what was read stands at most, for a watch may be silent because its server is. */
@@ -12,6 +14,8 @@ static bool wakes(void *user, const char *key)
     enum xv_matter matter = key == NULL ? XV_MATTER_READ : lookout->matter_of(lookout->agent, key);
     if (matter == XV_MATTER_READ)
         lookout->stale = true;
+    if (key == NULL || strcmp(key, XV_EPOCH_KEY) == 0)
+        lookout->anew = true;
     return matter != XV_MATTER_NONE;
 }
 
@@ -80,7 +84,12 @@ void xv_lookout_begin(struct xv_lookout *lookout)
     struct xv_agent *agent = lookout->agent;
     lookout->silent = is_unchanged(lookout);
     lookout->print = print_of(&lookout->view);
-    xv_view_free(&lookout->view);
+    if (lookout->anew)
+        xv_view_free(&lookout->view);
+    xv_view_free(&lookout->before);
+    lookout->before = lookout->view;
+    lookout->view = (struct xv_view){0};
+    lookout->anew = false;
     lookout->kept = true;
     lookout->stale = false;
     lookout->read_ms = xv_clock_ms();
@@ -91,7 +100,9 @@ void xv_lookout_begin(struct xv_lookout *lookout)
 int xv_lookout_read(struct xv_lookout *lookout, const struct xv_call *call, xvsa_error **error)
 {
     struct xv_agent *agent = lookout->agent;
-    int rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, call, &lookout->view, error);
+    int rc = xv_view_read(agent->kv, agent->env, agent->pool_uuid, &lookout->before, call,
+                          &lookout->view, error);
+    xv_view_free(&lookout->before);
     /* The connection to its server may be dead without either end knowing; or the change has just been made. */
     if (rc == 0 && lookout->silent && print_of(&lookout->view) != lookout->print) {
         xv_log(agent->env, XVSA_LOG_DEBUG, "agent",
@@ -108,6 +119,7 @@ int xv_lookout_read(struct xv_lookout *lookout, const struct xv_call *call, xvsa
 void xv_lookout_drop(struct xv_lookout *lookout)
 {
     xv_view_free(&lookout->view);
+    xv_view_free(&lookout->before);
     lookout->kept = false;
 }
 

@@ -25,8 +25,10 @@ struct xv_lookout {
     xv_matter_of matter_of;
     struct xv_kv_watch *watch; /* NULL: there is none; everything is read at each look */
     struct xv_view view;       /* empty when the thread needs none */
+    struct xv_view before;     /* while the view is read again */
     bool kept;                 /* something was read, and has not failed since */
     bool stale;                /* the watch told of changes */
+    bool anew;                 /* it cannot tell which, or the store is another one */
     bool silent;               /* it should have, if there are any; while they are read */
     int64_t read_ms;           /* xv_clock_ms */
     uint64_t doubts;
@@ -40,7 +42,7 @@ void xv_lookout_close(struct xv_lookout *lookout);
 
 /* Whether what was read may be used as it is. */
 bool xv_lookout_is_current(const struct xv_lookout *lookout);
-/* Everything is about to be read again: the view is given up. */
+/* Everything is about to be read again: there is no view until then. */
 void xv_lookout_begin(struct xv_lookout *lookout);
 /* Reads the view, after a begin. */
 int xv_lookout_read(struct xv_lookout *lookout, const struct xv_call *call,

@@ -26,6 +26,7 @@ static void free_job(struct xv_view_job *job)
     for (size_t i = 0; i < job->task_count; i++)
         xv_task_record_free(&job->tasks[i]);
     free(job->tasks);
+    xv_kv_list_free(&job->entries);
     xv_kv_list_free(&job->claims);
 }
 
@@ -136,25 +137,83 @@ static int compare_tasks(const void *left, const void *right)
     return strcmp(a->subject, b->subject);
 }
 
+/* Moves the entries of both lists, in the order of keys, into the first; of a key that both have, the second's. */
+static int merge(struct xv_kv_list *entries, struct xv_kv_list *changed, xvsa_error **error)
+{
+    struct xv_kv_pair *pairs = calloc(entries->count + changed->count + 1, sizeof *pairs);
+    size_t count = 0;
+    size_t i = 0;
+    if (pairs == NULL)
+        return xv_fail_memory(error);
+    for (size_t j = 0; j < changed->count; j++) {
+        while (i < entries->count && strcmp(entries->pairs[i].key, changed->pairs[j].key) < 0)
+            pairs[count++] = entries->pairs[i++];
+        if (i < entries->count && strcmp(entries->pairs[i].key, changed->pairs[j].key) == 0) {
+            free(entries->pairs[i].key);
+            free(entries->pairs[i++].value);
+        }
+        pairs[count++] = changed->pairs[j];
+    }
+    while (i < entries->count)
+        pairs[count++] = entries->pairs[i++];
+    free(entries->pairs);
+    free(changed->pairs);
+    *entries = (struct xv_kv_list){pairs, count, changed->revision, changed->total};
+    *changed = (struct xv_kv_list){0};
+    return 0;
+}
+
+/* Brings what is known of a job's tasks up to date. Leaves nothing when that cannot be. */
+static int update_entries(struct xv_kv_list *entries, struct xv_kv *kv, const char *prefix,
+                          const struct xv_call *call, xvsa_error **error)
+{
+    struct xv_kv_list changed = {0};
+    int64_t known = entries->revision;
+    int rc = xv_kv_range_since(kv, prefix, known + 1, call, &changed, error);
+    if (rc == 0)
+        rc = merge(entries, &changed, error);
+    xv_kv_list_free(&changed);
+    /* A store that went back is another one. */
+    if (rc != 0 || entries->revision < known || entries->total != (int64_t)entries->count)
+        xv_kv_list_free(entries);
+    return rc;
+}
+
+/* known: what a view before had of them; it is taken over. */
+static int read_entries(struct xv_view_job *job, struct xv_kv_list *known, struct xv_kv *kv,
+                        const char *pool, const struct xv_call *call, xvsa_error **error)
+{
+    char prefix[XV_KEY_MAX];
+    snprintf(prefix, sizeof prefix, "v/%s/%s/", job->job.id, pool);
+    if (known != NULL && known->revision != 0) {
+        job->entries = *known;
+        *known = (struct xv_kv_list){0};
+        int rc = update_entries(&job->entries, kv, prefix, call, error);
+        if (rc != 0 || job->entries.revision != 0)
+            return rc;
+    }
+    return xv_kv_range(kv, prefix, call, &job->entries, error);
+}
+
 /* Tasks before claims: a task that is read as running and whose claim is gone has lost its owner, or has ended
  * in between, which its revision tells. */
-static int read_tasks(struct xv_view_job *job, const struct xv_env *env, struct xv_kv *kv,
-                      const char *pool, const struct xv_call *call, xvsa_error **error)
+static int read_tasks(struct xv_view_job *job, struct xv_kv_list *known, const struct xv_env *env,
+                      struct xv_kv *kv, const char *pool, const struct xv_call *call,
+                      xvsa_error **error)
 {
-    struct xv_kv_list list = {0};
-    int rc = xv_kv_read(kv, call, &list, error, "v/%s/%s/", job->job.id, pool);
+    int rc = read_entries(job, known, kv, pool, call, error);
     if (rc != 0)
         return rc;
-    job->tasks = calloc(list.count + 1, sizeof *job->tasks);
+    const struct xv_kv_list *list = &job->entries;
+    job->tasks = calloc(list->count + 1, sizeof *job->tasks);
     if (job->tasks == NULL)
         rc = xv_fail_memory(error);
-    for (size_t i = 0; rc == 0 && i < list.count; i++) {
+    for (size_t i = 0; rc == 0 && i < list->count; i++) {
         xvsa_error *problem = NULL;
-        rc = xv_task_read(&list.pairs[i], &job->tasks[job->task_count], &problem);
+        rc = xv_task_read(&list->pairs[i], &job->tasks[job->task_count], &problem);
         job->task_count += rc == 0;
         rc = leave_out(env, rc, problem, error);
     }
-    xv_kv_list_free(&list);
     if (rc == 0)
         qsort(job->tasks, job->task_count, sizeof *job->tasks, compare_tasks);
     if (rc == 0)
@@ -184,8 +243,8 @@ static int compare_jobs(const void *left, const void *right)
 }
 
 static int add_jobs(struct xv_view *view, const struct xv_env *env, struct xv_kv *kv,
-                    const struct xv_kv_list *list, const char *pool, const struct xv_call *call,
-                    xvsa_error **error)
+                    const struct xv_kv_list *list, const char *pool, struct xv_view *before,
+                    const struct xv_call *call, xvsa_error **error)
 {
     view->jobs = calloc(list->count + 1, sizeof *view->jobs);
     int rc = view->jobs == NULL ? xv_fail_memory(error) : 0;
@@ -203,9 +262,11 @@ static int add_jobs(struct xv_view *view, const struct xv_env *env, struct xv_kv
             continue;
         }
         view->job_count++;
+        struct xv_view_job *known = xv_view_job(before, job->job.id);
         rc = read_parts(job, env, kv, pool, call, error);
         if (rc == 0)
-            rc = read_tasks(job, env, kv, pool, call, error);
+            rc =
+                read_tasks(job, known == NULL ? NULL : &known->entries, env, kv, pool, call, error);
     }
     if (rc == 0)
         qsort(view->jobs, view->job_count, sizeof *view->jobs, compare_jobs);
@@ -213,7 +274,8 @@ static int add_jobs(struct xv_view *view, const struct xv_env *env, struct xv_kv
 }
 
 int xv_view_read(struct xv_kv *kv, const struct xv_env *env, const char *pool,
-                 const struct xv_call *call, struct xv_view *ret, xvsa_error **error)
+                 struct xv_view *before, const struct xv_call *call, struct xv_view *ret,
+                 xvsa_error **error)
 {
     struct xv_kv_list list = {0};
     int rc = xv_view_read_members(kv, env, call, ret, error);
@@ -221,7 +283,7 @@ int xv_view_read(struct xv_kv *kv, const struct xv_env *env, const char *pool,
         return rc;
     rc = xv_kv_range(kv, "q/", call, &list, error);
     if (rc == 0)
-        rc = add_jobs(ret, env, kv, &list, pool, call, error);
+        rc = add_jobs(ret, env, kv, &list, pool, before, call, error);
     xv_kv_list_free(&list);
     if (rc != 0)
         xv_view_free(ret);

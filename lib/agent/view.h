@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later
  *
- * What a member sees of the site at a time: read as a whole, thrown away, read again. Its parts may be of different
+ * What a member sees of the site at a time. Its parts may be of different
  * revisions; decisions are guarded by the revisions of what they rest on.
  */
 #ifndef XV_AGENT_VIEW_H
@@ -16,7 +16,8 @@ struct xv_view_job {
     struct xv_part *part;         /* of the view's pool; NULL: not there yet */
     struct xv_task_record *tasks; /* of the view's pool, in the order of work */
     size_t task_count;
-    struct xv_kv_list claims; /* "r/<job>/" */
+    struct xv_kv_list entries; /* of tasks, as the store has them */
+    struct xv_kv_list claims;  /* "r/<job>/" */
 };
 
 struct xv_view {
@@ -27,9 +28,11 @@ struct xv_view {
 };
 
 /* Jobs that have a part in the pool, and all members. Entries that are not understood are left out, with a line
- * in the log. */
+ * in the log. before: a view of the same store, or an empty one; of the tasks that it has only those that changed
+ * are read. It is of no use afterwards. */
 int xv_view_read(struct xv_kv *kv, const struct xv_env *env, const char *pool,
-                 const struct xv_call *call, struct xv_view *ret, xvsa_error **error) XV_MUST_CHECK;
+                 struct xv_view *before, const struct xv_call *call, struct xv_view *ret,
+                 xvsa_error **error) XV_MUST_CHECK;
 void xv_view_free(struct xv_view *view);
 
 /* Whether a view of the pool is read from the key. */

@@ -127,8 +127,8 @@ static int take_prefix_off(struct xv_kv *kv, struct xv_kv_list *list, xvsa_error
     return rc;
 }
 
-static int read_keys(struct xv_kv *kv, const char *key, bool prefix, const struct xv_call *call,
-                     struct xv_kv_list *ret, xvsa_error **error)
+static int read_keys(struct xv_kv *kv, const char *key, bool prefix, int64_t since,
+                     const struct xv_call *call, struct xv_kv_list *ret, xvsa_error **error)
 {
     char *full = NULL;
     *ret = (struct xv_kv_list){0};
@@ -138,7 +138,7 @@ static int read_keys(struct xv_kv *kv, const char *key, bool prefix, const struc
     struct xv_call bounded;
     rc = begin_call(call, &bounded, error);
     if (rc == 0)
-        rc = kv->ops->range(kv, full, prefix, &bounded, ret, error);
+        rc = kv->ops->range(kv, full, prefix, since, &bounded, ret, error);
     free(full);
     if (rc == 0)
         rc = take_prefix_off(kv, ret, error);
@@ -150,13 +150,19 @@ static int read_keys(struct xv_kv *kv, const char *key, bool prefix, const struc
 int xv_kv_range(struct xv_kv *kv, const char *prefix, const struct xv_call *call,
                 struct xv_kv_list *ret, xvsa_error **error)
 {
-    return read_keys(kv, prefix, true, call, ret, error);
+    return read_keys(kv, prefix, true, 0, call, ret, error);
+}
+
+int xv_kv_range_since(struct xv_kv *kv, const char *prefix, int64_t since,
+                      const struct xv_call *call, struct xv_kv_list *ret, xvsa_error **error)
+{
+    return read_keys(kv, prefix, true, since, call, ret, error);
 }
 
 int xv_kv_get(struct xv_kv *kv, const char *key, const struct xv_call *call, struct xv_kv_list *ret,
               xvsa_error **error)
 {
-    return read_keys(kv, key, false, call, ret, error);
+    return read_keys(kv, key, false, 0, call, ret, error);
 }
 
 void xv_kv_list_free(struct xv_kv_list *list)

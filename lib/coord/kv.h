@@ -63,11 +63,17 @@ struct xv_kv_list {
     struct xv_kv_pair *pairs;
     size_t count;
     int64_t revision;
+    int64_t total; /* keys that begin with the prefix, those included that were not asked for */
 };
 
 /* Every key that begins with prefix (without the store's own). Pages inside, at one revision. */
 int xv_kv_range(struct xv_kv *kv, const char *prefix, const struct xv_call *call,
                 struct xv_kv_list *ret, xvsa_error **error) XV_MUST_CHECK;
+/* Those alone that were put at the revision since or later: what was read at the revision before is brought up to
+ * date with them; when it then has other than ret->total keys, some were deleted. */
+int xv_kv_range_since(struct xv_kv *kv, const char *prefix, int64_t since,
+                      const struct xv_call *call, struct xv_kv_list *ret,
+                      xvsa_error **error) XV_MUST_CHECK;
 /* One key: count is 0 or 1. */
 int xv_kv_get(struct xv_kv *kv, const char *key, const struct xv_call *call, struct xv_kv_list *ret,
               xvsa_error **error) XV_MUST_CHECK;

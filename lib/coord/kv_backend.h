@@ -17,9 +17,9 @@
 
 struct xv_kv_ops {
     bool local;
-    /* prefix: every key that begins with key; else the one key. */
-    int (*range)(struct xv_kv *kv, const char *key, bool prefix, const struct xv_call *call,
-                 struct xv_kv_list *ret, xvsa_error **error);
+    /* prefix: every key that begins with key; else the one key. since 0: whenever it was put. */
+    int (*range)(struct xv_kv *kv, const char *key, bool prefix, int64_t since,
+                 const struct xv_call *call, struct xv_kv_list *ret, xvsa_error **error);
     int (*txn)(struct xv_kv *kv, const struct xv_kv_compare *compares, size_t compare_count,
                const struct xv_kv_op *ops, size_t op_count, const struct xv_call *call,
                bool *ret_succeeded, int64_t *ret_revision, xvsa_error **error);

@@ -18,31 +18,36 @@
 #define STALE_S      (7 * 24 * 3600)
 #define STALE_MAX    50
 
-static json_t *make_range(const char *key, size_t length, const char *end, int64_t limit,
-                          int64_t revision)
-{
-    json_t *body =
-        json_pack("{s:o,s:o}", "key", xv_etcd_encode(key, length), "limit", xv_etcd_number(limit));
-    bool good = body != NULL;
-    if (good && end != NULL)
-        good = json_object_set_new(body, "range_end", xv_etcd_encode(end, strlen(end))) == 0;
-    if (good && revision != 0)
-        good = json_object_set_new(body, "revision", xv_etcd_number(revision)) == 0;
-    if (good)
-        return body;
-    json_decref(body);
-    return NULL;
-}
-
 /* State of a reading that takes several pages. */
 struct reading {
     struct xv_kv_list *list;
     const char *key;
     const char *end;
+    int64_t since; /* 0: all */
     int64_t limit;
     size_t bytes;
     bool more;
 };
+
+/* The page that begins with key. */
+static json_t *make_range(const struct reading *reading, const char *key, size_t length)
+{
+    json_t *body = json_pack("{s:o,s:o}", "key", xv_etcd_encode(key, length), "limit",
+                             xv_etcd_number(reading->limit));
+    const char *end = reading->end;
+    int64_t revision = reading->list->revision;
+    bool good = body != NULL;
+    if (good && end != NULL)
+        good = json_object_set_new(body, "range_end", xv_etcd_encode(end, strlen(end))) == 0;
+    if (good && revision != 0)
+        good = json_object_set_new(body, "revision", xv_etcd_number(revision)) == 0;
+    if (good && reading->since != 0)
+        good = json_object_set_new(body, "min_mod_revision", xv_etcd_number(reading->since)) == 0;
+    if (good)
+        return body;
+    json_decref(body);
+    return NULL;
+}
 
 /* Reads the page behind what the list has. A page that is too long is asked for again, shorter. */
 static int read_page(struct xv_kv_etcd *self, struct reading *reading, const struct xv_call *call,
@@ -58,7 +63,7 @@ static int read_page(struct xv_kv_etcd *self, struct reading *reading, const str
     struct xv_etcd_request request = {
         .what = "read keys",
         .target = "/v3/kv/range",
-        .body = make_range(key, length, reading->end, reading->limit, list->revision),
+        .body = make_range(reading, key, length),
         .try_ms = XV_ETCD_TRY_MS,
         .ceiling = PAGE_CEILING,
     };
@@ -67,16 +72,21 @@ static int read_page(struct xv_kv_etcd *self, struct reading *reading, const str
     struct xv_etcd_reply reply;
     size_t before = list->count;
     int64_t revision = 0;
+    int64_t total = 0; /* whatever was asked for of it */
     int rc = xv_etcd_call(self, &request, call, &reply, error);
     json_decref(request.body);
     if (rc == 0)
         rc = xv_etcd_get_revision(reply.body, &revision, error);
     if (rc == 0)
+        rc = xv_etcd_get_number(reply.body, "count", &total, error);
+    if (rc == 0)
         rc = xv_etcd_read_pairs(reply.body, list, &reading->bytes, error);
     if (rc == 0) {
         reading->more = json_is_true(json_object_get(reply.body, "more"));
-        if (list->revision == 0)
+        if (list->revision == 0) {
             list->revision = revision;
+            list->total = total;
+        }
         if (reading->more && list->count == before)
             rc = xv_fail(error, XVSA_ERR_PROTOCOL, COMPONENT, "etcd promises keys and gives none");
     }
@@ -106,8 +116,8 @@ static int read_pages(struct xv_kv_etcd *self, struct reading *reading, const st
     return rc;
 }
 
-static int range(struct xv_kv *kv, const char *key, bool prefix, const struct xv_call *call,
-                 struct xv_kv_list *ret, xvsa_error **error)
+static int range(struct xv_kv *kv, const char *key, bool prefix, int64_t since,
+                 const struct xv_call *call, struct xv_kv_list *ret, xvsa_error **error)
 {
     struct xv_kv_etcd *self = (struct xv_kv_etcd *)kv;
     char *end = prefix ? xv_kv_range_end(key) : NULL;
@@ -116,7 +126,8 @@ static int range(struct xv_kv *kv, const char *key, bool prefix, const struct xv
     int64_t limit = prefix ? PAGE_FIRST : 1;
     int rc;
     do { /* again when the revision of the first page was compacted before the last one came */
-        struct reading reading = {.list = ret, .key = key, .end = end, .limit = limit};
+        struct reading reading = {
+            .list = ret, .key = key, .end = end, .since = since, .limit = limit};
         xvsa_error *failure = NULL;
         rc = read_pages(self, &reading, call, &failure);
         limit = reading.limit;
@@ -142,7 +153,7 @@ static int clean_slots(struct xv_kv_etcd *self, const char *own, const struct xv
     struct xv_kv_compare compares[STALE_MAX];
     struct xv_kv_op ops[STALE_MAX];
     size_t count = 0;
-    int rc = range(&self->kv, own, true, call, &list, error);
+    int rc = range(&self->kv, own, true, 0, call, &list, error);
     int64_t now = xv_wall_ms() / 1000;
     for (size_t i = 0; rc == 0 && i < list.count && count < STALE_MAX; i++) {
         const struct xv_kv_pair *pair = &list.pairs[i];

@@ -80,30 +80,34 @@ static int read_pairs(struct xv_kv_sqlite *self, sqlite3_stmt *statement, struct
     return step == SQLITE_DONE ? 0 : xv_sqlite_fail(&self->sqlite, "read keys", error);
 }
 
-static int select_pairs(struct xv_kv_sqlite *self, const char *key, bool prefix,
+static int select_pairs(struct xv_kv_sqlite *self, const char *key, bool prefix, int64_t since,
                         struct xv_kv_list *ret, xvsa_error **error)
 {
     static const char one[] = "SELECT key, value, create_revision, mod_revision, lease FROM kv"
                               " WHERE key = ?";
     static const char many[] = "SELECT key, value, create_revision, mod_revision, lease FROM kv"
-                               " WHERE key >= ? AND key < ? ORDER BY key";
+                               " WHERE key >= ? AND key < ? AND mod_revision >= ? ORDER BY key";
     sqlite3_stmt *statement = NULL;
     char *end = xv_kv_range_end(key);
     if (end == NULL)
         return xv_fail_memory(error);
-    int rc =
-        prefix
-            ? xv_sqlite_prepare(&self->sqlite, "read keys", &statement, error, many, "ss", key, end)
-            : xv_sqlite_prepare(&self->sqlite, "read keys", &statement, error, one, "s", key);
-    free(end);
+    int rc = prefix
+                 ? xv_sqlite_prepare(&self->sqlite, "read keys", &statement, error, many, "ssi",
+                                     key, end, since)
+                 : xv_sqlite_prepare(&self->sqlite, "read keys", &statement, error, one, "s", key);
     if (rc == 0)
         rc = read_pairs(self, statement, ret, error);
     sqlite3_finalize(statement);
+    ret->total = (int64_t)ret->count;
+    if (rc == 0 && since != 0)
+        rc = xv_sqlite_number(&self->sqlite, "count keys", &ret->total, error,
+                              "SELECT COUNT(*) FROM kv WHERE key >= ? AND key < ?", "ss", key, end);
+    free(end);
     return rc;
 }
 
-static int range(struct xv_kv *kv, const char *key, bool prefix, const struct xv_call *call,
-                 struct xv_kv_list *ret, xvsa_error **error)
+static int range(struct xv_kv *kv, const char *key, bool prefix, int64_t since,
+                 const struct xv_call *call, struct xv_kv_list *ret, xvsa_error **error)
 {
     struct xv_kv_sqlite *self = xv_kv_sqlite_enter(kv, call);
     int rc = xv_kv_sqlite_expire(self, error);
@@ -113,7 +117,7 @@ static int range(struct xv_kv *kv, const char *key, bool prefix, const struct xv
     if (rc == 0) {
         rc = xv_kv_sqlite_revision(self, &ret->revision, error);
         if (rc == 0)
-            rc = select_pairs(self, key, prefix, ret, error);
+            rc = select_pairs(self, key, prefix, since, ret, error);
         rc = xv_kv_sqlite_end(self, rc, error);
     }
     xv_kv_sqlite_leave(self);

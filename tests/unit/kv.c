@@ -207,6 +207,70 @@ START_TEST(time_ends_a_lease)
 }
 END_TEST
 
+START_TEST(what_changed_since_is_read)
+{
+    if (!open_both(_i))
+        return;
+    xvsa_error *error = NULL;
+    struct xv_kv_list list;
+    put(kv, "s/a", "1");
+    put(kv, "s/b", "1");
+    put(kv, "s/c", "1");
+    ck_ok(xv_kv_range(kv, "s/", NULL, &list, &error), error);
+    int64_t revision = list.revision;
+    ck_assert_int_eq(list.total, 3);
+    xv_kv_list_free(&list);
+    put(other, "s/b", "2");
+    put(other, "s/d", "2");
+    put(other, "t/e", "2");
+    ck_ok(xv_kv_range_since(kv, "s/", revision + 1, NULL, &list, &error), error);
+    ck_assert_uint_eq(list.count, 2);
+    ck_assert_str_eq(list.pairs[0].key, "s/b");
+    ck_assert_str_eq(list.pairs[0].value, "2");
+    ck_assert_str_eq(list.pairs[1].key, "s/d");
+    ck_assert_int_eq(list.total, 4);
+    revision = list.revision;
+    xv_kv_list_free(&list);
+    const struct xv_kv_op delete = {.verb = XV_KV_DELETE, .key = "s/a"};
+    bool succeeded = false;
+    ck_ok(xv_kv_txn(other, NULL, 0, &delete, 1, NULL, &succeeded, NULL, &error), error);
+    ck_ok(xv_kv_range_since(kv, "s/", revision + 1, NULL, &list, &error), error);
+    ck_assert_uint_eq(list.count, 0);
+    ck_assert_int_eq(list.total, 3);
+    xv_kv_list_free(&list);
+}
+END_TEST
+
+/* Pages are no limit, neither for all keys nor for those that changed. */
+START_TEST(what_changed_since_has_pages)
+{
+    if (!open_both(_i))
+        return;
+    xvsa_error *error = NULL;
+    struct xv_kv_list list;
+    put(kv, "s/first", "1");
+    int64_t since = facts(kv, "s/first").mod_revision + 1;
+    for (int i = 0; i < 600; i += XV_KV_TXN_MAX) {
+        char keys[XV_KV_TXN_MAX][16];
+        struct xv_kv_op ops[XV_KV_TXN_MAX];
+        bool succeeded = false;
+        for (int j = 0; j < XV_KV_TXN_MAX; j++) {
+            snprintf(keys[j], sizeof keys[j], "s/%04d", i + j);
+            ops[j] = (struct xv_kv_op){XV_KV_PUT, keys[j], "1", 0};
+        }
+        ck_ok(xv_kv_txn(other, NULL, 0, ops, XV_KV_TXN_MAX, NULL, &succeeded, NULL, &error), error);
+    }
+    ck_ok(xv_kv_range_since(kv, "s/", since, NULL, &list, &error), error);
+    ck_assert_uint_eq(list.count, 600);
+    ck_assert_int_eq(list.total, 601);
+    xv_kv_list_free(&list);
+    ck_ok(xv_kv_range(kv, "s/", NULL, &list, &error), error);
+    ck_assert_uint_eq(list.count, 601);
+    ck_assert_int_eq(list.total, 601);
+    xv_kv_list_free(&list);
+}
+END_TEST
+
 START_TEST(a_watch_wakes)
 {
     if (!open_both(_i))
@@ -402,6 +466,8 @@ static void fill(Suite *suite)
     tcase_add_loop_test(tests, odd_requests_are_refused, 0, STORE_KINDS);
     tcase_add_loop_test(tests, leases_end, 0, STORE_KINDS);
     tcase_add_loop_test(tests, time_ends_a_lease, 0, STORE_KINDS);
+    tcase_add_loop_test(tests, what_changed_since_is_read, 0, STORE_KINDS);
+    tcase_add_loop_test(tests, what_changed_since_has_pages, 0, STORE_KINDS);
     tcase_add_loop_test(tests, a_watch_wakes, 0, STORE_KINDS);
     tcase_add_loop_test(tests, a_watch_is_filtered, 0, STORE_KINDS);
     tcase_add_loop_test(tests, a_watch_can_be_cancelled, 0, STORE_KINDS);

@@ -208,7 +208,7 @@ static void *lead(void *argument)
 {
     struct xv_agent *agent = argument;
     struct xv_lookout lookout;
-    xv_lookout_open(&lookout, agent, xv_lead_matter);
+    xv_lookout_open(&lookout, agent, xv_lead_matter, NULL);
     while (!atomic_load(&agent->draining)) {
         int64_t began = xv_clock_ms();
         xv_lead_look(agent, &lookout);
@@ -238,19 +238,15 @@ static void sync_proxies(struct xv_agent *agent, const struct xv_view *view)
     xvsa_error_unref(error);
 }
 
-/* What changes mean to the thread that works. A unit that others have done is nobody's concern here, but one of the
- * own frees a place; and what others claim they do not wait for. */
+/* What changes mean to the thread that works. What others claim and have done leaves nothing to begin. */
 static enum xv_matter work_matter(struct xv_agent *agent, const char *key)
 {
-    static const char *const sooner[] = {"b/", "t/", "rt/", "d/", NULL};
+    static const char *const sooner[] = {"b/", "t/", "rt/", NULL};
     if (xv_view_rests_on(key, agent->pool_uuid))
         return XV_MATTER_READ;
-    pthread_mutex_lock(&agent->lock);
-    bool helps = agent->units != NULL;
-    pthread_mutex_unlock(&agent->lock);
     for (size_t i = 0; sooner[i] != NULL; i++) {
         if (strncmp(key, sooner[i], strlen(sooner[i])) == 0)
-            return key[0] == 'd' && !helps ? XV_MATTER_NONE : XV_MATTER_LOOK;
+            return XV_MATTER_LOOK;
     }
     return XV_MATTER_NONE;
 }
@@ -315,7 +311,7 @@ static void *work(void *argument)
     struct xv_agent *agent = argument;
     struct xv_lookout lookout;
     bool told = false;
-    xv_lookout_open(&lookout, agent, work_matter);
+    xv_lookout_open(&lookout, agent, work_matter, &agent->place_freed);
     while (!atomic_load(&agent->draining) || has_work(agent)) {
         int64_t began = xv_clock_ms();
         if (!told && atomic_load(&agent->draining))

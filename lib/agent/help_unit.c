@@ -99,6 +99,7 @@ static void *help(void *argument)
     pthread_mutex_lock(&agent->lock);
     unit->ended = true;
     pthread_mutex_unlock(&agent->lock);
+    atomic_store(&agent->place_freed, true);
     xv_agent_thread_end(agent);
     return NULL;
 }

@@ -32,9 +32,10 @@ static void open_watch(struct xv_lookout *lookout)
     xvsa_error_unref(error);
 }
 
-void xv_lookout_open(struct xv_lookout *lookout, struct xv_agent *agent, xv_matter_of matter_of)
+void xv_lookout_open(struct xv_lookout *lookout, struct xv_agent *agent, xv_matter_of matter_of,
+                     atomic_bool *nudge)
 {
-    *lookout = (struct xv_lookout){.agent = agent, .matter_of = matter_of};
+    *lookout = (struct xv_lookout){.agent = agent, .matter_of = matter_of, .nudge = nudge};
     open_watch(lookout);
 }
 
@@ -132,17 +133,29 @@ static int64_t least_pause(const struct xv_agent *agent, int64_t took_ms)
     return least > XV_LOOK_PAUSE_MOST_MS ? XV_LOOK_PAUSE_MOST_MS : least;
 }
 
+static bool is_nudged(const struct xv_lookout *lookout)
+{
+    return lookout->nudge != NULL && atomic_exchange(lookout->nudge, false);
+}
+
+/* The watch is waited for in steps, as nothing but its own news ends a step. */
+static int await_news(struct xv_lookout *lookout, const struct xv_call *call)
+{
+    int64_t until = xv_clock_ms() + XV_LOOK_MS;
+    bool changed = false;
+    int rc = lookout->watch == NULL ? -1 : 0;
+    while (rc == 0 && !changed && !is_nudged(lookout) && xv_clock_ms() < until)
+        rc = xv_kv_watch_wait(lookout->watch, XV_LOOK_LEAST_MS, call, &changed, NULL);
+    return rc;
+}
+
 void xv_lookout_wait(struct xv_lookout *lookout, int64_t took_ms)
 {
     const struct xv_agent *agent = lookout->agent;
     const struct xv_call call = {.cancel = agent->cancel};
-    bool changed = false;
     int rc = xv_call_sleep(&call, least_pause(agent, took_ms), "agent", "waiting", NULL);
-    if (rc != 0)
-        return;
-    rc = lookout->watch == NULL
-             ? -1
-             : xv_kv_watch_wait(lookout->watch, XV_LOOK_MS, &call, &changed, NULL);
+    if (rc == 0)
+        rc = await_news(lookout, &call);
     if (rc != 0)
         rc = xv_call_sleep(&call, XV_LOOK_MS, "agent", "waiting", NULL);
     (void)rc; /* cancelled: the loop looks at that itself */

@@ -7,6 +7,8 @@
 #ifndef XV_AGENT_LOOKOUT_H
 #define XV_AGENT_LOOKOUT_H
 
+#include <stdatomic.h>
+
 #include "agent/view.h"
 
 struct xv_agent;
@@ -23,6 +25,7 @@ typedef enum xv_matter (*xv_matter_of)(struct xv_agent *agent, const char *key);
 struct xv_lookout {
     struct xv_agent *agent;
     xv_matter_of matter_of;
+    atomic_bool *nudge;        /* set by other threads: look at once; NULL: nobody does */
     struct xv_kv_watch *watch; /* NULL: there is none; everything is read at each look */
     struct xv_view view;       /* empty when the thread needs none */
     struct xv_view before;     /* while the view is read again */
@@ -37,7 +40,8 @@ struct xv_lookout {
 };
 
 /* A watch that cannot be opened is told in the log. */
-void xv_lookout_open(struct xv_lookout *lookout, struct xv_agent *agent, xv_matter_of matter_of);
+void xv_lookout_open(struct xv_lookout *lookout, struct xv_agent *agent, xv_matter_of matter_of,
+                     atomic_bool *nudge);
 void xv_lookout_close(struct xv_lookout *lookout);
 
 /* Whether what was read may be used as it is. */
@@ -50,7 +54,7 @@ int xv_lookout_read(struct xv_lookout *lookout, const struct xv_call *call,
 /* Reading failed: the next look reads. */
 void xv_lookout_drop(struct xv_lookout *lookout);
 
-/* Waits until something may have changed, a second at most after the least pause. took_ms: what the look took. */
+/* Waits until something may have changed or the thread is nudged, a second at most after the least pause. took_ms: what the look took. */
 void xv_lookout_wait(struct xv_lookout *lookout, int64_t took_ms);
 
 #endif

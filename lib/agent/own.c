@@ -225,6 +225,7 @@ static void *own(void *argument)
     pthread_mutex_lock(&agent->lock);
     task->ended = true;
     pthread_mutex_unlock(&agent->lock);
+    atomic_store(&agent->place_freed, true);
     xv_agent_thread_end(agent);
     return NULL;
 }

@@ -73,6 +73,7 @@ struct xv_agent {
     atomic_bool yields;            /* contact.c: the office is for others */
     struct xv_contact *contact;    /* its thread; NULL: it does not run */
     atomic_uint_fast32_t disks_running;
+    atomic_bool place_freed; /* by the end of a task or unit; until the thread that works looks */
 
     pthread_mutex_t lock;
     pthread_cond_t changed;

@@ -244,6 +244,17 @@ class Cluster:
                 "range_end": base64.b64encode(last).decode()}
         return int(self.leader().call("/v3/kv/range", body).get("count", 0))
 
+    def count_reads(self):
+        """How often its members were asked for keys."""
+        count = 0
+        for member in self.members:
+            with urllib.request.urlopen(member.url + "/metrics", timeout=10,
+                                        context=self.client_context()) as answer:
+                count += sum(float(line.split()[-1]) for line in answer.read().decode().splitlines()
+                             if line.startswith("grpc_server_handled_total{")
+                             and 'grpc_method="Range"' in line)
+        return count
+
     def wipe(self):
         """Kills all members and starts them anew with nothing."""
         for member in self.members:

@@ -115,6 +115,20 @@ class Servers(EtcdCase):
         self.wipe()
         self.assert_done_well(self.ended(job), "web", "db")
 
+    def test_reads_of_a_quiet_site(self):
+        """What no decision rests on changes all the time; nobody reads the site again for it."""
+        self.start_members("a", "b")
+        coordinator = self.coordinator()
+        before = self.etcd.count_reads()
+        rounds = 40
+        for number in range(rounds):
+            self.assertTrue(self.etcd.put("/xvsa/1/test/p/job/pool/vm", b'{"n": %d}' % number))
+            time.sleep(0.15)
+        reads = self.etcd.count_reads() - before
+        # The leases' renewals alone are a good part of it.
+        self.assertLess(reads, 4 * rounds)
+        self.assertEqual(coordinator, self.coordinator())
+
     def test_compaction(self):
         job = self.begin()
         count = 0

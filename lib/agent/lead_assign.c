@@ -254,6 +254,7 @@ static int give(struct queue *queue, struct xv_task_record *task, const char *me
         json_object_set(task->json, "earlier", json_object_get(task->json, "owner"));
     xv_set_text(task->json, "state", xv_task_state_name(XV_TASK_ASSIGNED));
     xv_set_text(task->json, "owner", member);
+    task->owner = xv_member_text(task->json, "owner"); /* what it pointed to is gone */
     xv_set_number(task->json, "attempt", (int64_t)task->attempt + 1);
     note_size_of_site(queue, task);
     xv_lead_begin(look, &txn);

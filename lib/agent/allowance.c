@@ -1,12 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "agent/help.h"
 
+void xv_allowance_disconnect(struct xv_allowance *allowance)
+{
+    if (allowance->connections > 0)
+        xv_budget_disconnect(allowance->agent, allowance->connections);
+    allowance->connections = 0;
+}
+
 void xv_allowance_give_back(struct xv_allowance *allowance)
 {
     if (allowance->agent == NULL)
         return;
-    if (allowance->connections > 0)
-        xv_budget_disconnect(allowance->agent, allowance->connections);
+    xv_allowance_disconnect(allowance);
     xv_turn_leave(allowance->turn);
     xv_rate_leave(allowance->agent, allowance->rate);
     *allowance = (struct xv_allowance){0};

@@ -52,13 +52,20 @@ static void review(struct xv_agent *agent, const struct xv_view *view)
     }
 }
 
+/* What has been read and is being made durable takes no place, unless that is what takes long. */
 static uint32_t free_places(struct xv_agent *agent)
 {
+    size_t used = atomic_load(&agent->disks_running);
+    size_t saving = 0;
     pthread_mutex_lock(&agent->lock);
-    size_t used = xv_help_count(agent);
+    for (const struct xv_help_unit *unit = agent->units; unit != NULL; unit = unit->next) {
+        used += !unit->moved && !unit->ended;
+        saving += unit->moved && !unit->ended;
+    }
     pthread_mutex_unlock(&agent->lock);
-    used += atomic_load(&agent->disks_running);
-    return used >= agent->max_disks ? 0 : agent->max_disks - (uint32_t)used;
+    return used >= agent->max_disks || saving >= agent->max_disks
+               ? 0
+               : agent->max_disks - (uint32_t)used;
 }
 
 static void note_failure(struct xv_agent *agent, int rc, xvsa_error *error)
@@ -69,7 +76,8 @@ static void note_failure(struct xv_agent *agent, int rc, xvsa_error *error)
     xvsa_error_unref(error);
 }
 
-/* Begins units until the places are full or nothing suits. */
+/* Begins units for half of the places, or until nothing suits; the others wait for the next look. Units that begin
+ * together share the link, end together, and leave it idle until others begin. */
 static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_t places,
                        xvsa_error **error)
 {
@@ -78,8 +86,9 @@ static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_
     const struct xv_load load = {offers->host_connections, offers->sr_transfers,
                                  offers->proxy_disks};
     size_t self = xv_reach_proxy(&offers->reach, agent->name);
+    uint32_t rest = places / 2;
     int rc = 0;
-    while (rc == 0 && places > 0 && self != XV_SCHED_NONE) {
+    while (rc == 0 && places > rest && self != XV_SCHED_NONE) {
         offers->proxy_disks[self] = agent->max_disks - places;
         size_t at = xv_sched_next_board(&offers->reach.site, self, offers->boards, offers->count,
                                         &limits, &load);
@@ -106,6 +115,8 @@ static int begin_units(struct xv_agent *agent, struct xv_offers *offers, uint32_
             offers->host_connections[host] += XV_SCHED_DISK_CONNECTIONS;
         if (board->sr != XV_SCHED_NONE)
             offers->sr_transfers[board->sr]++;
+        if (places == rest && rest > 0)
+            atomic_store(&agent->place_freed, true);
     }
     return rc;
 }

@@ -31,7 +31,9 @@ struct xv_help_unit {
     struct xv_allowance allowance;
     uint32_t unit;
     xvsa_cancel *cancel;
-    bool ended; /* agent's lock */
+    /* Agent's lock. */
+    bool moved; /* takes no place any more: it is only made durable */
+    bool ended;
 };
 
 /* A board that could be helped with. */
@@ -63,6 +65,8 @@ void xv_offers_free(struct xv_offers *offers);
 int xv_allowance_take(struct xv_agent *agent, const struct xv_offer *offer,
                       struct xv_allowance *ret, bool *ret_allowed,
                       xvsa_error **error) XV_MUST_CHECK;
+/* The connections alone, once they are closed. */
+void xv_allowance_disconnect(struct xv_allowance *allowance);
 void xv_allowance_give_back(struct xv_allowance *allowance);
 
 /* help_unit.c: claims a unit of an offer and moves it in a thread. *ret_begun: one was free. The allowance is taken

@@ -29,6 +29,17 @@ static int assistant_of(struct xv_agent *agent, struct xv_agent_named_repo *repo
     return rc;
 }
 
+static void note_moved(void *user)
+{
+    struct xv_help_unit *unit = user;
+    struct xv_agent *agent = unit->agent;
+    xv_allowance_disconnect(&unit->allowance);
+    pthread_mutex_lock(&agent->lock);
+    unit->moved = true;
+    pthread_mutex_unlock(&agent->lock);
+    atomic_store(&agent->place_freed, true);
+}
+
 static int assist(struct xv_help_unit *unit, uint64_t *ret_bytes, char **ret_reasons,
                   xvsa_error **error)
 {
@@ -48,6 +59,8 @@ static int assist(struct xv_help_unit *unit, uint64_t *ret_bytes, char **ret_rea
         .unit = unit->unit,
         .rate = unit->allowance.rate,
         .connections = unit->allowance.connections,
+        .moved = note_moved,
+        .user = unit,
     };
     return xv_assist(assistant, &options, &call, ret_bytes, ret_reasons, error);
 }

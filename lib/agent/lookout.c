@@ -149,12 +149,25 @@ static int await_news(struct xv_lookout *lookout, const struct xv_call *call)
     return rc;
 }
 
+/* A nudge is worth a look sooner. */
+static int pause(struct xv_lookout *lookout, int64_t took_ms, const struct xv_call *call,
+                 bool *ret_nudged)
+{
+    int64_t until = xv_clock_ms() + least_pause(lookout->agent, took_ms);
+    int rc = 0;
+    do {
+        rc = xv_call_sleep(call, XV_LOOK_LEAST_MS, "agent", "waiting", NULL);
+        *ret_nudged = is_nudged(lookout);
+    } while (rc == 0 && !*ret_nudged && xv_clock_ms() < until);
+    return rc;
+}
+
 void xv_lookout_wait(struct xv_lookout *lookout, int64_t took_ms)
 {
-    const struct xv_agent *agent = lookout->agent;
-    const struct xv_call call = {.cancel = agent->cancel};
-    int rc = xv_call_sleep(&call, least_pause(agent, took_ms), "agent", "waiting", NULL);
-    if (rc == 0)
+    const struct xv_call call = {.cancel = lookout->agent->cancel};
+    bool nudged = false;
+    int rc = pause(lookout, took_ms, &call, &nudged);
+    if (rc == 0 && !nudged)
         rc = await_news(lookout, &call);
     if (rc != 0)
         rc = xv_call_sleep(&call, XV_LOOK_MS, "agent", "waiting", NULL);

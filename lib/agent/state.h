@@ -19,7 +19,7 @@
 
 /* Between two looks at the site when nothing happens, and at least. */
 #define XV_LOOK_MS       1000
-#define XV_LOOK_LEAST_MS 100
+#define XV_LOOK_LEAST_MS 50
 /* The pause after a look that took long. */
 #define XV_LOOK_PAUSE_MOST_MS 5000
 /* One question to the store, and one while work is being parked. */

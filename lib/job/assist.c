@@ -168,7 +168,10 @@ static int move(struct help *help, uint64_t *ret_bytes, xvsa_error **error)
     uint64_t bytes = xv_extents_bytes(&help->missing);
     if (rc != 0 || bytes == 0)
         return rc;
-    rc = save(help, read_unit(help, error), error);
+    rc = read_unit(help, error);
+    if (rc == 0 && help->unit->moved != NULL)
+        help->unit->moved(help->unit->user);
+    rc = save(help, rc, error);
     if (rc == 0)
         *ret_bytes = bytes;
     return rc;

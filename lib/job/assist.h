@@ -24,6 +24,10 @@ struct xv_assist_unit {
     uint32_t unit;
     struct xv_rate *rate; /* how fast; NULL: no limit */
     uint32_t connections; /* NBD connections that it may open; 0: what a disk uses */
+    /* Told once when everything has been read and its connections are closed: what is left is to make it durable.
+     * May be NULL. */
+    void (*moved)(void *user);
+    void *user;
 };
 
 /* Moves what of the unit nobody did yet; its progress is in the journal when it returns 0. *ret_bytes: read by this

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "job/backup.h"
+#include "job/task.h"
 
 /* Goes on after failures; the first one is told. */
 struct cleaning {
@@ -151,11 +152,24 @@ static void remove_unknown(struct cleaning *cleaning, bool committed)
     }
 }
 
+/* Attempts that were killed before may have left transfers pending, which keep nobody's disk but stay in the pool. */
+static void end_transfers(const struct cleaning *cleaning)
+{
+    const struct xv_vm_run *run = cleaning->backup->run;
+    const struct xv_job_task *task = run->job->task;
+    for (size_t i = 0; task != NULL && task->given.attempt > 1 && i < run->disk_count; i++) {
+        if (run->disks[i].snapshot != NULL)
+            xv_vdi_stop_exports(cleaning->backup->client, run->disks[i].snapshot->vdi_ref,
+                                &cleaning->call);
+    }
+}
+
 void xv_backup_clean(struct xv_backup *backup, bool committed)
 {
     struct xv_vm_run *run = backup->run;
     struct cleaning cleaning = {backup, xv_run_cleanup_call(), "", true};
     xv_base_tag(run->job->plan->repo, run->plan->uuid, cleaning.tag);
+    end_transfers(&cleaning);
     if (backup->migration_blocked)
         unblock_migration(&cleaning);
     if (backup->snapshot_ref != NULL)

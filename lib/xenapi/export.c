@@ -10,6 +10,8 @@
 #include "xenapi/transfer.h"
 #include "xenapi/vhd.h"
 
+#define WHAT "VDI export"
+
 struct http_disk {
     struct xv_disk disk; /* first */
     struct xv_client *client;
@@ -41,7 +43,7 @@ static int begin(struct http_disk *disk, const struct xv_call *call, struct xv_t
         .path = "/export_raw_vdi",
         .options = disk->vhd ? "&format=vhd" : "&format=raw",
         .vdi_ref = disk->vdi_ref,
-        .what = "VDI export",
+        .what = WHAT,
         .url = &disk->url,
     };
     return xv_transfer_begin(disk->client, &spec, call, ret, error);
@@ -382,4 +384,11 @@ int xv_vdi_open_http(struct xv_client *client, const struct xv_inventory *invent
     xv_client_member_url(client, host->address, &disk->url);
     *ret = &disk->disk;
     return 0;
+}
+
+void xv_vdi_stop_exports(struct xv_client *client, const char *vdi_ref, const struct xv_call *call)
+{
+    if (xv_task_abandon_all(client, WHAT, vdi_ref, call))
+        xv_log(client->env, XVSA_LOG_INFO, XV_COMPONENT, "transfers of the disk %s were ended",
+               vdi_ref);
 }

@@ -139,6 +139,9 @@ int xv_created_look(struct xv_client *client, const char *class_name, const char
 /* Ends transfers into a VDI that a process which is gone, or is not to go on, began, and what holds the VDI for
  * them. */
 void xv_vdi_stop_imports(struct xv_client *client, const char *vdi_ref, const struct xv_call *call);
+/* Ends the transfers of a disk's content that processes which died have left pending; for who knows that nobody
+ * reads it any more. */
+void xv_vdi_stop_exports(struct xv_client *client, const char *vdi_ref, const struct xv_call *call);
 
 /* Writes data into a new VDI through PUT /import_raw_vdi?chunked of a host that reaches its SR. data:
  * the ranges that will be written, known beforehand because the length of the request must be announced;

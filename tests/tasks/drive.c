@@ -230,6 +230,8 @@ static bool help_once(struct process *process, struct xv_assistant *assistant, c
     char *text = board_read(board, name);
     json_t *disk = text == NULL ? NULL : json_loads(text, 0, NULL);
     free(text);
+    if (disk == NULL) /* not published yet */
+        return false;
     int rc = board_ops.claim(board, key, &unit, &left, &process->call, &error);
     if (rc != 0 || unit == XV_UNIT_NONE) {
         xvsa_error_unref(error);

@@ -198,6 +198,36 @@ START_TEST(imports)
 }
 END_TEST
 
+START_TEST(transfers_of_the_dead_are_ended)
+{
+    struct pool pool;
+    struct xv_snapshot_disk *disks = NULL;
+    size_t count = 0;
+    char *dead = NULL;
+    char *other = NULL;
+    xvsa_error *error = NULL;
+    start_pool(&pool);
+    char *ref = snapshot(&pool, "job", &disks, &count);
+    ck_assert_uint_eq(count, 2);
+    ck_ok(xv_task_create(pool.client, "VDI export", disks[0].vdi_ref, &pool.call, &dead, &error),
+          error);
+    ck_ok(xv_task_create(pool.client, "VDI export", disks[1].vdi_ref, &pool.call, &other, &error),
+          error);
+    xv_vdi_stop_exports(pool.client, disks[0].vdi_ref, &pool.call);
+    ck_fails(xv_ask(pool.client, "task.get_status", xv_params(dead, NULL), true, &pool.call, NULL,
+                    &error),
+             XVSA_ERR_NOT_FOUND, error);
+    ck_ok(xv_ask(pool.client, "task.get_status", xv_params(other, NULL), true, &pool.call, NULL,
+                 &error),
+          error);
+    xv_snapshot_disks_free(disks, count);
+    free(dead);
+    free(other);
+    free(ref);
+    stop_pool(&pool);
+}
+END_TEST
+
 START_TEST(disks_in_use)
 {
     struct pool pool;
@@ -335,6 +365,7 @@ static void fill(Suite *suite)
     tcase_add_test(all, exports);
     tcase_add_test(all, imports);
     tcase_add_test(all, disks_in_use);
+    tcase_add_test(all, transfers_of_the_dead_are_ended);
     tcase_add_test(all, certificates_of_members);
     tcase_add_test(all, dead_host_and_nbd);
     tcase_add_test(all, nbd_purposes);

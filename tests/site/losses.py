@@ -87,7 +87,8 @@ class LossCase(SiteCase):
         owner.cont()
         document = self.ended(job)
         self.assert_backed_up(document, "web")
-        self.eventually(lambda: "lost v/" in owner.log(), "the zombie to notice")
+        self.eventually(lambda: "lost v/" in owner.log() or "fenced: job " + job in owner.log(),
+                        "the zombie to notice, by the store or by the journal")
         self.eventually(lambda: owner.status()["state"] == "joined", "it to join again")
 
     def test_restore_with_owner_killed(self):

@@ -41,7 +41,7 @@ int xv_allowance_take(struct xv_agent *agent, const struct xv_offer *offer,
     int rc = xv_job_limits_read(json_object_get(offer->job->job.json, "limits"), "job.limits",
                                 &limits, error);
     if (rc == 0 && offer->disk.nbd) {
-        ret->connections = xv_budget_connect(agent, &limits.limits, XV_SCHED_DISK_CONNECTIONS, 0);
+        ret->connections = xv_budget_connect(agent, &limits.limits, XV_SCHED_DISK_CONNECTIONS);
         *ret_allowed = ret->connections > 0;
     }
     if (rc == 0 && *ret_allowed)

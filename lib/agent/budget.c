@@ -3,8 +3,12 @@
 
 #include <string.h>
 
+#include "base/thread.h"
+
 /* A proxy's VM may migrate. */
 #define AGE_MS 10000
+/* Between two looks at whether a wait was cancelled. */
+#define WAIT_MS 500
 
 static bool is_ours(const struct xv_agent *agent, const struct xv_site_member *member)
 {
@@ -65,10 +69,10 @@ void xv_budget_look(struct xv_agent *agent, const struct xv_view *view)
     xv_inventory_free(inventory);
 }
 
-uint32_t xv_budget_connect(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted,
-                           uint32_t least)
+/* With the lock. least: this many exist at any rate. */
+static uint32_t take(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted,
+                     uint32_t least)
 {
-    pthread_mutex_lock(&agent->lock);
     uint32_t count = agent->neighbours == 0 ? 1 : agent->neighbours;
     uint32_t share = xv_admit_host_share(limits, count, agent->neighbour_rank);
     share = share < least ? least : share;
@@ -77,8 +81,33 @@ uint32_t xv_budget_connect(struct xv_agent *agent, const struct xv_limits *limit
     uint32_t got = share == 0 ? 0 : xv_admit_connections(&own, agent->connections);
     got = got > wanted ? wanted : got;
     agent->connections += got;
+    return got;
+}
+
+uint32_t xv_budget_connect(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted)
+{
+    pthread_mutex_lock(&agent->lock);
+    uint32_t got = agent->disks_waiting > 0 ? 0 : take(agent, limits, wanted, 0);
     pthread_mutex_unlock(&agent->lock);
     return got;
+}
+
+int xv_budget_await(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted,
+                    uint32_t *ret, const struct xv_call *call, xvsa_error **error)
+{
+    int rc = 0;
+    pthread_mutex_lock(&agent->lock);
+    agent->disks_waiting++;
+    /* A task that nobody else can own must get on. */
+    while ((*ret = take(agent, limits, wanted, 1)) == 0) {
+        rc = xv_call_check(call, "agent", "waiting for NBD connections to the host", error);
+        if (rc != 0)
+            break;
+        xv_condition_wait(&agent->changed, &agent->lock, WAIT_MS);
+    }
+    agent->disks_waiting--;
+    pthread_mutex_unlock(&agent->lock);
+    return rc;
 }
 
 void xv_budget_disconnect(struct xv_agent *agent, uint32_t connections)

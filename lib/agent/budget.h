@@ -15,10 +15,12 @@
 /* How many members the host's connections are divided among, and which of them this one is. Read again now
  * and then, and when members come and go. */
 void xv_budget_look(struct xv_agent *agent, const struct xv_view *view);
-/* Takes connections without waiting: at most wanted; 0: none is left. least: this many exist at any rate, however
- * many members the host has. */
-uint32_t xv_budget_connect(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted,
-                           uint32_t least);
+/* Takes connections for a unit of another's disk, without waiting: at most wanted; 0: none is left, or disks of own
+ * tasks wait for some. */
+uint32_t xv_budget_connect(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted);
+/* Waits for connections for a disk of an own task: at least one exists for it, however many members the host has. */
+int xv_budget_await(struct xv_agent *agent, const struct xv_limits *limits, uint32_t wanted,
+                    uint32_t *ret, const struct xv_call *call, xvsa_error **error) XV_MUST_CHECK;
 void xv_budget_disconnect(struct xv_agent *agent, uint32_t connections);
 
 /* ---- turn.c ---- */

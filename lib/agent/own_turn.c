@@ -20,16 +20,7 @@ int xv_own_connect(void *user, uint32_t wanted, uint32_t *ret, const struct xv_c
                    xvsa_error **error)
 {
     struct xv_own_task *task = user;
-    int rc = 0;
-    /* A task that nobody else can own must get on, however many members share the host. */
-    while (rc == 0 && (*ret = xv_budget_connect(task->agent, &task->limits, wanted, 1)) == 0) {
-        rc = xv_call_check(call, "agent", "waiting for NBD connections to the host", error);
-        pthread_mutex_lock(&task->agent->lock);
-        if (rc == 0)
-            xv_condition_wait(&task->agent->changed, &task->agent->lock, WAIT_MS);
-        pthread_mutex_unlock(&task->agent->lock);
-    }
-    return rc;
+    return xv_budget_await(task->agent, &task->limits, wanted, ret, call, error);
 }
 
 void xv_own_disconnect(void *user, uint32_t connections)

@@ -82,6 +82,7 @@ struct xv_agent {
     uint32_t threads; /* of the agent, of tasks and of units */
     bool lead_ended;
     uint32_t connections;                /* NBD connections that it may have open */
+    uint32_t disks_waiting;              /* of own tasks, for connections: before units of others */
     uint32_t neighbours, neighbour_rank; /* budget.c */
     struct xv_turn *turns;               /* turn.c */
     struct xv_job_rate *rates;           /* rates.c */

@@ -59,6 +59,40 @@ class StoreTest(TemporaryStore):
         self.assertEqual(self.store.read("c", 0, 5), bytes(5))
         self.assertEqual(self.store.read("c", 700 * MIB, 3), b"two")
 
+    def test_shared_data_are_separated_by_the_next_write(self):
+        changes = {"write": lambda disk: self.store.write(disk, 5, b"new"),
+                   "discard": lambda disk: self.store.discard(disk, 0, MIB),
+                   "resize": lambda disk: self.store.resize(disk, 3 * MIB),
+                   "copy_into": lambda disk: self.store.copy_into("other", disk),
+                   "outside": self.write_outside}
+        self.store.create("other", MIB)
+        for name, change in changes.items():
+            for victim in ("live", "snapshot"):
+                with self.subTest(name, of=victim):
+                    for disk in ("live", "snapshot"):
+                        if self.store.exists(disk):
+                            self.store.destroy(disk)
+                    self.store.create("live", 2 * MIB)
+                    self.store.write("live", 0, b"old" * 1000)
+                    self.store.snapshot("live", "snapshot")
+                    self.assertTrue(os.path.samefile(self.store.path("live"),
+                                                     self.store.path("snapshot")))
+                    before = self.store.read("live", 0, 2 * MIB)
+                    change(victim)
+                    kept = "live" if victim == "snapshot" else "snapshot"
+                    self.assertEqual(self.store.read(kept, 0, 2 * MIB), before)
+                    self.assertEqual(self.store.size(kept), 2 * MIB)
+                    if name != "resize":
+                        self.assertNotEqual(self.store.read(victim, 0, 2 * MIB), before)
+                    self.assertFalse([f for f in os.listdir(self.store.directory) if "own-" in f])
+
+    def write_outside(self, disk):
+        with open(self.store.writable_path(disk), "r+b") as file:
+            file.write(b"outside")
+        self.store.snapshot(disk, "later")
+        self.assertFalse(os.path.samefile(self.store.path(disk), self.store.path("later")))
+        self.store.destroy("later")
+
     def test_state_survives_restart_and_leftovers_are_swept(self):
         self.store.create("a", MIB)
         self.store.cbt_enable("a")

@@ -22,7 +22,7 @@ class Attachment:
     def __init__(self, pool, host, vdi, mode, vbd):
         self.pool, self.host, self.vdi, self.mode, self.vbd = pool, host, vdi, mode, vbd
         self.uuid = pool.db.get("VDI", vdi, "uuid")
-        self.path = pool.store.path(self.uuid)
+        self.path = (pool.store.writable_path if mode == "RW" else pool.store.path)(self.uuid)
         self.size = pool.store.size(self.uuid)
         self.detached = False
 

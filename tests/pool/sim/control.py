@@ -174,7 +174,7 @@ def disk_checksum(control, vdi, length=None):
 def disk_path(control, vdi):
     """The file with the disk's bytes. Write through disk/write, or tell disk/touched after."""
     uuid = control.uuid(vdi)
-    return {"path": control.pool.store.path(uuid), "uuid": uuid,
+    return {"path": control.pool.store.writable_path(uuid), "uuid": uuid,
             "size": control.pool.store.size(uuid)}
 
 

@@ -11,6 +11,10 @@ Files are made before the transaction that names them and removed after the one 
 so a process killed at any moment leaves a consistent store; opening it sweeps files nobody names.
 The store survives the end of its process, not a power cut: nothing is flushed to the medium.
 
+A snapshot or clone costs nothing at first, as on an SR of VHD files: it is a hard link to the file of
+its source, and whichever of them is written to next gets a file of its own before. Disks that are
+written by others than this class (``writable_path``) are copied at once.
+
 Locks: ``_lock`` guards the records, the database and every bitmap; a disk's own lock serialises its
 writes, copies and removal, and is always taken before ``_lock``. Readers take neither while they
 read data. A tracking bit is set before its data is written: a bitmap may say too much, never too
@@ -63,6 +67,7 @@ class Store:
         os.makedirs(self.directory, exist_ok=True)
         self._lock = threading.RLock()
         self._disk_locks = {}
+        self._written_outside = set()  # disks whose writable path is known to others
         self._owner = os.open(os.path.join(self.directory, "store.lock"),
                               os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -178,13 +183,33 @@ class Store:
         """Makes an independent disk with the content of ``src``, not tracked."""
         with self._exclusive(src, new):
             disk = self._with_data(src)
-            self._copy(disk, new)
+            self._duplicate(disk, new)
             with self._lock:
                 self._save(Disk(new, disk.size))
 
-    def _copy(self, disk, new):
-        with opened(self.path(disk.uuid), os.O_RDONLY) as source:
-            self._new_data(new, lambda fd: copy_sparse(source, fd, disk.size))
+    def _duplicate(self, disk, new):
+        """Makes the data file of a new disk with the content of another one. Needs both locks."""
+        if disk.uuid in self._written_outside:
+            with opened(self.path(disk.uuid), os.O_RDONLY) as source:
+                self._new_data(new, lambda fd: copy_sparse(source, fd, disk.size))
+            return
+        if new in self._disks:
+            raise StoreError(f"disk {new} exists")
+        path = self._file(f"{new}.raw")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        os.link(self.path(disk.uuid), path)
+
+    def _own(self, uuid):
+        """Gives a disk a data file that no other disk shares. Needs the disk's lock."""
+        path = self.path(uuid)
+        if os.stat(path).st_nlink == 1:
+            return
+        new = self._file(f"own-{uuid}.raw")  # swept like any file that nobody names
+        with opened(path, os.O_RDONLY) as source, \
+                opened(new, os.O_RDWR | os.O_CREAT | os.O_TRUNC) as target:
+            copy_sparse(source, target, os.fstat(source).st_size)
+        os.replace(new, path)
 
     def snapshot(self, src_uuid, new_uuid, break_cbt=False):
         """Makes a snapshot, which takes over the log of a tracked disk; the disk gets an empty one.
@@ -194,7 +219,7 @@ class Store:
         """
         with self._exclusive(src_uuid, new_uuid):
             disk = self._with_data(src_uuid)
-            self._copy(disk, new_uuid)
+            self._duplicate(disk, new_uuid)
             with self._lock:
                 disk = self._disk(src_uuid)
                 if disk.log is None:
@@ -222,6 +247,7 @@ class Store:
             self._save(*changed, remove=[uuid])
             self._remove_files(disk.log, f"{uuid}.raw")
             self._disk_locks.pop(uuid, None)
+            self._written_outside.discard(uuid)
 
     def data_destroy(self, uuid):
         """Removes a snapshot's data and keeps its log."""
@@ -245,6 +271,7 @@ class Store:
             disk = self._with_data(uuid)
             if size < disk.size:
                 raise StoreError(f"disk {uuid} of {disk.size} bytes can't shrink to {size}")
+            self._own(uuid)
             os.truncate(self.path(uuid), size)
             grown = dataclasses.replace(disk, size=size)
             if disk.log is not None and break_cbt:
@@ -264,6 +291,7 @@ class Store:
             if target.size < disk.size:
                 raise StoreError(f"{disk.size} bytes of {src} don't fit into {dst}")
             self.track(dst, 0, disk.size)
+            self._own(dst)
             with opened(self.path(src), os.O_RDONLY) as source, \
                     opened(self.path(dst), os.O_RDWR) as fd:
                 punch(fd, 0, disk.size)
@@ -273,9 +301,17 @@ class Store:
     # Data
 
     def path(self, uuid):
-        """The raw file of a disk. Whoever writes to it calls ``track`` before."""
+        """The raw file of a disk, to read."""
         self._with_data(uuid)
         return self._file(f"{uuid}.raw")
+
+    def writable_path(self, uuid):
+        """The raw file of a disk, the disk's own. Whoever writes to it calls ``track`` before."""
+        with self._exclusive(uuid):
+            self._own(uuid)
+            with self._lock:
+                self._written_outside.add(uuid)
+            return self.path(uuid)
 
     def exists(self, uuid):
         """Whether the store knows the disk."""
@@ -327,6 +363,7 @@ class Store:
         """Writes into a disk; the blocks are marked as changed."""
         with self._exclusive(uuid):
             self.track(uuid, offset, len(data))
+            self._own(uuid)
             with opened(self.path(uuid), os.O_WRONLY) as fd:
                 view = memoryview(data)
                 while view:
@@ -337,6 +374,7 @@ class Store:
         """Makes a range read as zeros, as a guest's TRIM does; it counts as changed."""
         with self._exclusive(uuid):
             self.track(uuid, offset, length)
+            self._own(uuid)
             with opened(self.path(uuid), os.O_RDWR) as fd:
                 punch(fd, offset, length)
 

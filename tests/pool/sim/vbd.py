@@ -225,7 +225,15 @@ def plug(ctx, self):
             if not srs.reaches(ctx.pool, host, sr):
                 raise ApiError("VM_REQUIRES_SR", record["VM"], sr)
             ctx.pool.faults.hit("SM.vdi_attach", [record["VDI"], self])
+            expect_writes(ctx.pool, record)
         attach(ctx.pool, self)
+
+
+def expect_writes(pool, record):
+    """Processes stand in for guests whose disks are plugged, and write to the files themselves."""
+    uuid = pool.db.get("VDI", record["VDI"], "uuid")
+    if record["mode"] == "RW" and pool.store.exists(uuid) and pool.store.has_data(uuid):
+        pool.store.writable_path(uuid)
 
 
 def attach(pool, ref):

@@ -44,13 +44,38 @@ int xv_kv_sqlite_advance(struct xv_kv_sqlite *self, int64_t revision, xvsa_error
     return rc;
 }
 
-int xv_kv_sqlite_begin(struct xv_kv_sqlite *self, xvsa_error **error)
+int xv_kv_sqlite_sync(struct xv_kv_sqlite *self, bool durable, xvsa_error **error)
 {
-    int rc = xv_sqlite_execute(&self->sqlite, "begin a change", "BEGIN IMMEDIATE", error);
+    if (self->durable == durable)
+        return 0;
+    /* A failure leaves open which of the two holds now. */
+    self->durable = false;
+    int rc = xv_sqlite_execute(
+        &self->sqlite, "set how its commits reach the disk",
+        durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", error);
+    self->durable = rc == 0 && durable;
+    return rc;
+}
+
+static int begin(struct xv_kv_sqlite *self, bool durable, xvsa_error **error)
+{
+    int rc = xv_kv_sqlite_sync(self, durable, error);
+    if (rc == 0)
+        rc = xv_sqlite_execute(&self->sqlite, "begin a change", "BEGIN IMMEDIATE", error);
     if (rc != 0)
         return rc;
     rc = xv_kv_sqlite_expire_here(self, error);
     return rc == 0 ? 0 : xv_kv_sqlite_end(self, rc, error);
+}
+
+int xv_kv_sqlite_begin(struct xv_kv_sqlite *self, xvsa_error **error)
+{
+    return begin(self, true, error);
+}
+
+int xv_kv_sqlite_begin_quick(struct xv_kv_sqlite *self, xvsa_error **error)
+{
+    return begin(self, false, error);
 }
 
 int xv_kv_sqlite_end(struct xv_kv_sqlite *self, int rc, xvsa_error **error)

@@ -17,6 +17,7 @@ struct xv_kv_sqlite {
     struct xv_kv kv;
     pthread_mutex_t lock; /* everything below; never held while waiting for a change */
     struct xv_sqlite sqlite;
+    bool durable;               /* commits are known to wait for the disk */
     struct xv_owner owner;      /* of the leases granted through this handle */
     char boot[XV_BOOT_MAX + 1]; /* of the machine; deadlines of another one are past */
 };
@@ -35,10 +36,16 @@ int xv_kv_sqlite_revision(struct xv_kv_sqlite *self, int64_t *ret,
 int xv_kv_sqlite_advance(struct xv_kv_sqlite *self, int64_t revision,
                          xvsa_error **error) XV_MUST_CHECK;
 
+/* Outside of transactions: whether a commit from here on survives a power failure. */
+int xv_kv_sqlite_sync(struct xv_kv_sqlite *self, bool durable, xvsa_error **error) XV_MUST_CHECK;
 /* Begins a write transaction, in which no lease is over; ends it, also by undoing it when rc is not
- * 0, and returns rc or the failure of the end. */
+ * 0, and returns rc or the failure of the end. It does not begin when its changes cannot be made to
+ * survive a power failure. */
 int xv_kv_sqlite_begin(struct xv_kv_sqlite *self, xvsa_error **error) XV_MUST_CHECK;
 int xv_kv_sqlite_end(struct xv_kv_sqlite *self, int rc, xvsa_error **error);
+/* Begins one for leases alone: one that a power failure undoes was over with it, so the disk is not
+ * waited for. */
+int xv_kv_sqlite_begin_quick(struct xv_kv_sqlite *self, xvsa_error **error) XV_MUST_CHECK;
 
 /* Ends leases that are over, with a transaction of its own when there are any. */
 int xv_kv_sqlite_expire(struct xv_kv_sqlite *self, xvsa_error **error) XV_MUST_CHECK;

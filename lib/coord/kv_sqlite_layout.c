@@ -113,10 +113,11 @@ static int set_journal(struct xv_kv_sqlite *self, xvsa_error **error)
 int xv_kv_sqlite_layout(struct xv_kv_sqlite *self, xvsa_error **error)
 {
     int rc = set_journal(self, error);
-    /* FULL: an intent must survive a power failure that the pool's object survives. */
+    /* An intent must survive a power failure that the pool's object survives. */
     if (rc == 0)
-        rc = xv_sqlite_execute(&self->sqlite, "set it up",
-                               "PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF", error);
+        rc = xv_kv_sqlite_sync(self, true, error);
+    if (rc == 0)
+        rc = xv_sqlite_execute(&self->sqlite, "set it up", "PRAGMA trusted_schema = OFF", error);
     if (rc == 0)
         rc = xv_sqlite_execute(&self->sqlite, "begin its update", "BEGIN IMMEDIATE", error);
     if (rc != 0)

@@ -91,46 +91,18 @@ static int64_t deadline_of(int64_t ttl_ms)
     return ttl_ms == XV_KV_TTL_PROCESS ? INT64_MAX : xv_boottime_ms() + ttl_ms;
 }
 
-/* A lease that a power failure undoes was over with it, so the disk need not be waited for. */
-static int set_durable(struct xv_kv_sqlite *self, bool durable, xvsa_error **error)
-{
-    return xv_sqlite_execute(&self->sqlite, "set it up",
-                             durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
-                             error);
-}
-
-static int begin_quick(struct xv_kv_sqlite *self, xvsa_error **error)
-{
-    int rc = set_durable(self, false, error);
-    if (rc == 0)
-        rc = xv_kv_sqlite_begin(self, error);
-    if (rc != 0)
-        (void)set_durable(self, true, NULL);
-    return rc;
-}
-
-static int end_quick(struct xv_kv_sqlite *self, int rc, xvsa_error **error)
-{
-    rc = xv_kv_sqlite_end(self, rc, error);
-    if (rc != 0) {
-        (void)set_durable(self, true, NULL);
-        return rc;
-    }
-    return set_durable(self, true, error);
-}
-
 int xv_kv_sqlite_grant(struct xv_kv *kv, int64_t ttl_ms, const struct xv_call *call, int64_t *ret,
                        xvsa_error **error)
 {
     struct xv_kv_sqlite *self = xv_kv_sqlite_enter(kv, call);
-    int rc = begin_quick(self, error);
+    int rc = xv_kv_sqlite_begin_quick(self, error);
     if (rc == 0) {
         rc = xv_sqlite_run(&self->sqlite, "grant a lease", error,
                            "INSERT INTO leases (ttl_ms, deadline_ms, boot, owner)"
                            " VALUES (?, ?, ?, ?)",
                            "iiss", ttl_ms, deadline_of(ttl_ms), self->boot, self->owner.id);
         *ret = sqlite3_last_insert_rowid(self->sqlite.db);
-        rc = end_quick(self, rc, error);
+        rc = xv_kv_sqlite_end(self, rc, error);
     }
     xv_kv_sqlite_leave(self);
     return rc;
@@ -156,9 +128,9 @@ int xv_kv_sqlite_renew(struct xv_kv *kv, int64_t lease, const struct xv_call *ca
                        int64_t *ret_ttl_ms, xvsa_error **error)
 {
     struct xv_kv_sqlite *self = xv_kv_sqlite_enter(kv, call);
-    int rc = begin_quick(self, error);
+    int rc = xv_kv_sqlite_begin_quick(self, error);
     if (rc == 0)
-        rc = end_quick(self, renew(self, lease, ret_ttl_ms, error), error);
+        rc = xv_kv_sqlite_end(self, renew(self, lease, ret_ttl_ms, error), error);
     xv_kv_sqlite_leave(self);
     return rc;
 }

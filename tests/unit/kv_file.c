@@ -4,6 +4,8 @@
  */
 #include "kv_case.h"
 
+#include "coord/kv_sqlite.h"
+
 /* A child that puts a key with a lease and dies, or waits for its end. */
 static pid_t live_elsewhere(bool wait_there)
 {
@@ -134,6 +136,71 @@ START_TEST(processes_do_not_lose_changes)
 }
 END_TEST
 
+#define SYNC_FULL 2
+
+/* What commits of the handle do now, in SQLite's number. */
+static int64_t sync_of(struct xv_kv *store)
+{
+    struct xv_kv_sqlite *self = xv_kv_sqlite_enter(store, NULL);
+    xvsa_error *error = NULL;
+    int64_t level = -1;
+    ck_ok(
+        xv_sqlite_number(&self->sqlite, "read a setting", &level, &error, "PRAGMA synchronous", ""),
+        error);
+    xv_kv_sqlite_leave(self);
+    return level;
+}
+
+static int refuse_full(void *user, int action, const char *name, const char *value,
+                       const char *database, const char *trigger)
+{
+    (void)user;
+    (void)database;
+    (void)trigger;
+    bool full = action == SQLITE_PRAGMA && strcmp(name, "synchronous") == 0 && value != NULL &&
+                strcmp(value, "FULL") == 0;
+    return full ? SQLITE_DENY : SQLITE_OK;
+}
+
+static void set_authorizer(struct xv_kv *store,
+                           int (*authorizer)(void *, int, const char *, const char *, const char *,
+                                             const char *))
+{
+    struct xv_kv_sqlite *self = xv_kv_sqlite_enter(store, NULL);
+    ck_assert_int_eq(sqlite3_set_authorizer(self->sqlite.db, authorizer, NULL), SQLITE_OK);
+    xv_kv_sqlite_leave(self);
+}
+
+/* Leases do not wait for the disk; what follows them does, or is not done. */
+START_TEST(nothing_but_a_lease_is_less_durable)
+{
+    ck_assert(open_both(STORE_FILE));
+    xvsa_error *error = NULL;
+    int64_t lease = 0;
+    int64_t left_ms = 0;
+    bool succeeded = false;
+    struct xv_kv_op op = {XV_KV_PUT, "a", "2", 0};
+    ck_assert_int_eq(sync_of(kv), SYNC_FULL);
+    put(kv, "a", "1");
+    set_authorizer(kv, refuse_full);
+    int granted = xv_kv_lease_grant(kv, 3600000, NULL, &lease, &error);
+    ck_fails(xv_kv_txn(kv, NULL, 0, &op, 1, NULL, &succeeded, NULL, &error), XVSA_ERR_DENIED,
+             error);
+    ck_assert(!succeeded);
+    ck_fails(xv_kv_lease_revoke(kv, lease, NULL, &error), XVSA_ERR_DENIED, error);
+    ck_assert_int_eq(granted, 0);
+    ck_ok(xv_kv_lease_renew(kv, lease, NULL, &left_ms, &error), error);
+    ck_assert_int_eq(facts(other, "a").mod_revision, facts(other, "a").create_revision);
+    set_authorizer(kv, NULL);
+    put_leased(kv, "a", "2", lease);
+    ck_assert_int_eq(sync_of(kv), SYNC_FULL);
+    ck_ok(xv_kv_lease_renew(kv, lease, NULL, &left_ms, &error), error);
+    ck_ok(xv_kv_lease_revoke(kv, lease, NULL, &error), error);
+    ck_assert_int_eq(sync_of(kv), SYNC_FULL);
+    ck_assert_uint_eq(count(other, "a"), 0);
+}
+END_TEST
+
 static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("kv_file");
@@ -143,6 +210,7 @@ static void fill(Suite *suite)
     tcase_add_test(tests, a_lease_ends_once);
     tcase_add_test(tests, a_handle_takes_its_leases_along);
     tcase_add_test(tests, processes_do_not_lose_changes);
+    tcase_add_test(tests, nothing_but_a_lease_is_less_durable);
     suite_add_tcase(suite, tests);
 }
 

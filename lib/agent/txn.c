@@ -120,11 +120,6 @@ void xv_txn_delete_prefix(struct xv_txn *txn, const char *format, ...)
     add_op(txn, XV_KV_DELETE_PREFIX, key, NULL, 0);
 }
 
-size_t xv_txn_room(const struct xv_txn *txn)
-{
-    return XV_KV_TXN_MAX - txn->op_count;
-}
-
 bool xv_key_is_looked_at(const char *key)
 {
     static const char *const beginnings[] = {"m/", "order/", "q/", "jp/", "v/", "r/", NULL};

@@ -35,8 +35,6 @@ void xv_txn_put_leased(struct xv_txn *txn, int64_t lease, const json_t *value, c
                        ...) XV_PRINTF(4, 5);
 void xv_txn_delete(struct xv_txn *txn, const char *format, ...) XV_PRINTF(2, 3);
 void xv_txn_delete_prefix(struct xv_txn *txn, const char *format, ...) XV_PRINTF(2, 3);
-/* Operations it has room for. */
-size_t xv_txn_room(const struct xv_txn *txn);
 
 /* Whether members read the key when they look at the site. */
 bool xv_key_is_looked_at(const char *key);

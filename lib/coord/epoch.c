@@ -137,15 +137,6 @@ int xv_epoch_ensure(struct xv_kv *kv, int64_t at_least, const char *site_uuid,
     }
 }
 
-int xv_epoch_check(struct xv_kv *kv, const struct xv_epoch *epoch, const struct xv_call *call,
-                   bool *ret_same, xvsa_error **error)
-{
-    struct xv_epoch present;
-    int rc = xv_epoch_read(kv, call, &present, error);
-    *ret_same = rc == 0 && present.gen != 0 && strcmp(present.value, epoch->value) == 0;
-    return rc;
-}
-
 struct xv_kv_compare xv_epoch_guard(const struct xv_epoch *epoch)
 {
     return (struct xv_kv_compare){XV_EPOCH_KEY, XV_KV_VALUE, 0, epoch->value};

@@ -31,10 +31,6 @@ int xv_epoch_ensure(struct xv_kv *kv, int64_t at_least, const char *site_uuid,
                     const struct xv_call *call, struct xv_epoch *ret,
                     xvsa_error **error) XV_MUST_CHECK;
 
-/* Whether the store still is in this epoch: false when the key vanished or was replaced. */
-int xv_epoch_check(struct xv_kv *kv, const struct xv_epoch *epoch, const struct xv_call *call,
-                   bool *ret_same, xvsa_error **error) XV_MUST_CHECK;
-
 /* The compare that makes a transaction fail in any other epoch. Revisions that were read in an
  * epoch mean nothing in another one, where they may be equal by chance: guard with it whatever
  * compares a revision from memory. epoch must outlive the transaction. */

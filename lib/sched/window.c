@@ -67,29 +67,6 @@ struct xv_curve_state xv_curve_at(const struct xv_curve *curve, uint32_t minute)
     return state;
 }
 
-static uint64_t add_saturated(uint64_t a, uint64_t b)
-{
-    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
-}
-
-static uint64_t multiply_saturated(uint64_t a, uint64_t b)
-{
-    return b != 0 && a > UINT64_MAX / b ? UINT64_MAX : a * b;
-}
-
-uint64_t xv_curve_bytes(const struct xv_curve *curve, uint32_t minute, uint32_t minutes)
-{
-    uint64_t sum = 0;
-    while (minutes > 0) {
-        struct xv_curve_state state = xv_curve_at(curve, minute);
-        uint32_t part = state.minutes < minutes ? state.minutes : minutes;
-        sum = add_saturated(sum, multiply_saturated(state.rate, (uint64_t)part * 60));
-        minute = (minute % XV_WEEK_MINUTES + part) % XV_WEEK_MINUTES;
-        minutes -= part;
-    }
-    return sum;
-}
-
 /* What those who demand more than their even share get at most: rises until no demand lies below.
  */
 static uint64_t water_level(uint64_t rate, const uint64_t *demands, size_t count)

@@ -52,8 +52,6 @@ struct xv_curve_state {
 };
 
 struct xv_curve_state xv_curve_at(const struct xv_curve *curve, uint32_t minute);
-/* Bytes that the curve lets through in the minutes from minute on; saturates. */
-uint64_t xv_curve_bytes(const struct xv_curve *curve, uint32_t minute, uint32_t minutes);
 
 /* Shares a rate among members, max-min fair: nobody gets more than demands[i] (XV_RATE_UNLIMITED:
  * whatever there is), what one does not need goes to the others, and the shares sum to rate at

@@ -14,10 +14,12 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -92,7 +94,7 @@ static inline pid_t start_server(struct place *place, const char *command)
 
 static inline void wait_for_file(pid_t server, const char *path)
 {
-    for (int i = 0; i < 1500; i++) {
+    for (int i = 0; i < 6000; i++) {
         if (access(path, F_OK) == 0)
             return;
         int status;
@@ -112,6 +114,20 @@ static inline void drop_place(struct place *place)
     shell("rm -rf %s", place->folder);
 }
 
+/* Takes a port until the test's process ends, as the pool simulator does: who chooses a port listens
+ * at it only later. */
+static inline bool claim_port(uint16_t port)
+{
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "xvsa-test-port-%u", port);
+    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (bind(fd, (struct sockaddr *)&name, size) == 0)
+        return true;
+    close(fd);
+    return false;
+}
+
 /* Below the ports that the system gives to connections, which might have one before the server does. */
 static inline uint16_t free_port(void)
 {
@@ -126,7 +142,7 @@ static inline uint16_t free_port(void)
         int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         bool is_free = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
         close(fd);
-        if (is_free)
+        if (is_free && claim_port(port))
             return port;
     }
     ck_abort_msg("no port is free");

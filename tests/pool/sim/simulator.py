@@ -22,14 +22,31 @@ from .storage import Store
 from . import events, power, snapshot, sr, tasks, vbd, vdi, vdi_cbt, vif, vm  # noqa: F401
 
 
+CLAIMS = []  # sockets by whose names other test programs know which ports are taken
+
+
+def claim(port):
+    """Takes a port until this process ends: what is chosen is listened at only later, and not while
+    its host is away."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        sock.bind("\0xvsa-test-port-%d" % port)
+    except OSError:
+        sock.close()
+        return False
+    CLAIMS.append(sock)
+    return True
+
+
 def free_port(addresses):
-    """A port that is free on all of the addresses. Not of those that the system gives to connections:
-    such a connection would have the port when a host that was away comes back."""
+    """A port that is free on all of the addresses and was given to nobody else. Not of those that the
+    system gives to connections: such a connection would have the port when a host that was away
+    comes back."""
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
         end = int(file.read().split()[0])
     for _ in range(200):
         port = random.randrange(min(20000, end // 2), end)
-        if all(can_bind(a, port) for a in addresses):
+        if all(can_bind(a, port) for a in addresses) and claim(port):
             return port
     raise ScenarioError("no port is free on all of " + ", ".join(addresses))
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -54,6 +55,22 @@ class PoolCase(unittest.TestCase):
 
     def sim(self, action, **arguments):
         return control(self.ready["sim"], action, **arguments)
+
+    def hold(self, method, **more):
+        """A fault that keeps what meets it waiting until it is cleared; its id."""
+        return self.sim("fault/add", method=method, hang=True, **more)["id"]
+
+    def wait_until(self, condition):
+        """Waits for a condition with a limit far beyond what a slow machine needs."""
+        deadline = time.monotonic() + 60
+        while not condition():
+            self.assertLess(time.monotonic(), deadline, "what was waited for did not happen")
+            time.sleep(0.02)
+
+    def wait_for_hit(self, fault):
+        """Waits until somebody waits at a fault of hold()."""
+        self.wait_until(lambda: any(rule["id"] == fault and rule["hits"]
+                                    for rule in self.sim("fault/list")["faults"]))
 
     def disks(self, vm):
         """Position -> VDI of a VM."""

@@ -112,7 +112,7 @@ class Client:
         """The finished record of an Async call's task."""
         return self.finish(self("Async." + method, *params))
 
-    def finish(self, task, seconds=20):
+    def finish(self, task, seconds=60):
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             record = self("task.get_record", task)

@@ -5,12 +5,15 @@
 import copy
 import json
 import socket
+import subprocess
+import sys
 import tempfile
 import threading
 import time
 import unittest
+import unittest.mock
 
-from pool_case import SINGLE, PoolCase
+from pool_case import HERE, SINGLE, PoolCase
 from pool_client import Client, XenError, control, method_call
 from sim import scenario, simulator
 from sim.errors import ScenarioError
@@ -110,16 +113,16 @@ class Sessions(PoolCase):
 
     def test_logout_ends_event_from(self):
         client, found = Client(self.ready["coordinator"]), []
+        token = client("event.from", ["pool"], "", 0.1)["token"]
 
         def listen():
-            token = client("event.from", ["pool"], "", 0.1)["token"]
-            found.append(client.fails("event.from", ["vlan"], token, 30.0)[0])
+            found.append(client.fails("event.from", ["vlan"], token, 20.0)[0])
 
         thread = threading.Thread(target=listen)
         thread.start()
-        time.sleep(0.4)
+        time.sleep(0.4)  # a call that comes after the logout fails alike
         self.x.raw("session.logout", client.session)
-        thread.join(5)
+        thread.join(60)
         self.assertEqual(found, ["SESSION_INVALID"])
 
     def test_quota(self):
@@ -220,10 +223,11 @@ class Tasks(PoolCase):
         self.assertEqual(self.x.fails("task.get_status", task)[0], "HANDLE_INVALID")
 
     def test_cancel(self):
-        self.sim("fault/add", method="SM.vdi_snapshot", delay=0.3)
+        fault = self.hold("SM.vdi_snapshot")
         task = self.x("Async.VM.snapshot", self.x.named("VM", "db"), "cancelled")
-        time.sleep(0.1)
+        self.wait_for_hit(fault)
         self.x("task.cancel", task)
+        self.sim("fault/clear")
         self.assertEqual(self.x.finish(task)["status"], "cancelled")
 
     def test_trimmed(self):
@@ -264,6 +268,17 @@ class Generated(unittest.TestCase):
                 sums.append(control(url, "disk/checksum", vdi="web disk 0"))
                 running.stop()
         self.assertEqual(sums[0], sums[1])
+
+    def test_a_port_is_given_once(self):
+        port = simulator.free_port(["127.0.0.1"])
+        with unittest.mock.patch.object(simulator.random, "randrange", return_value=port):
+            with self.assertRaisesRegex(ScenarioError, "no port is free"):
+                simulator.free_port(["127.0.0.1"])
+        code = ("import sys; sys.path.insert(0, sys.argv[1])\n"
+                "from sim import simulator; print(simulator.claim(int(sys.argv[2])))")
+        said = subprocess.run([sys.executable, "-c", code, HERE, str(port)], check=True,
+                              stdout=subprocess.PIPE).stdout
+        self.assertEqual(said, b"False\n")
 
     def test_bad_scenarios(self):
         good = {"hosts": [{"name": "h"}]}

@@ -4,7 +4,6 @@
 
 import base64
 import os
-import time
 import unittest
 
 from pool_case import NULL, PoolCase
@@ -54,6 +53,7 @@ class Snapshots(PoolCase):
 
     def test_chain(self):
         self.sim("option", name="chain_limit", value=3)
+        self.sim("option", name="coalesce_delay", value=-1.0)
         vdi = self.new_vdi()
         snapshots = [self.x("VDI.snapshot", vdi) for _ in range(2)]
         self.assertEqual(self.x.fails("VDI.snapshot", vdi)[0], "SR_BACKEND_FAILURE_109")
@@ -64,6 +64,7 @@ class Snapshots(PoolCase):
         self.assertNotIn("vhd-parent", self.x("VDI.get_sm_config", vdi))
         self.x("VDI.destroy", vdi)
         self.sim("option", name="chain_limit", value=30)
+        self.sim("option", name="coalesce_delay", value=0.5)
 
     def test_revert(self):
         vm = self.x.named("VM", "archive")
@@ -229,13 +230,14 @@ class Devices(PoolCase):
 
     def test_busy_sr(self):
         self.sim("option", name="lock_wait", value=0.2)
-        self.sim("fault/add", method="SM.vdi_snapshot", delay=1.0)
+        fault = self.hold("SM.vdi_snapshot")
         vdi = self.new_vdi()
         task = self.x("Async.VDI.snapshot", vdi)
-        time.sleep(0.2)
+        self.wait_for_hit(fault)
         self.assertEqual(self.x.fails("SR.scan", self.x("SR.get_all")[0])[0],
                          "OTHER_OPERATION_IN_PROGRESS")
-        self.sim("option", name="lock_wait", value=5.0)
+        self.sim("option", name="lock_wait", value=60.0)
+        self.sim("fault/clear")
         self.x("SR.scan", self.x("SR.get_all")[0])
         self.assertEqual(self.x.finish(task)["status"], "success")
 

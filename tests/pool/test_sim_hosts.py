@@ -93,15 +93,23 @@ class Transfers(PoolCase):
 
     def test_killed_host_cuts_transfer(self):
         vdi = self.new_vdi(64 << 20)
-        self.sim("fault/add", method="transfer", nth=3, delay=1.0)
+        fault = self.hold("transfer", nth=3)
         task = self.x("task.create", "export", "")
         second = Client(self.ready["hosts"][1]["url"], login=False)
-        threading.Timer(0.3, lambda: self.sim("host/kill", host="host2")).start()
+
+        def kill():
+            self.wait_for_hit(fault)
+            self.sim("host/kill", host="host2")
+
+        killer = threading.Thread(target=kill)
+        killer.start()
         try:
             data = second.http("GET", "/export_raw_vdi", session_id=self.x.session, vdi=vdi,
                                task_id=task)[2]
         except OSError:
             data = b""
+        killer.join()
+        self.sim("fault/clear")
         self.assertLess(len(data), 64 << 20)
         self.assertEqual(len(self.x("VDI.get_VBDs", vdi)), 1)
         self.assertEqual(self.x.fails("VDI.destroy", vdi)[0], "VDI_IN_USE")
@@ -173,10 +181,7 @@ class Nbd(PoolCase):
         self.assertEqual(self.x.fails("VDI.destroy", snapshot)[0], "VDI_IN_USE")
         sock.close()
         stream.close()
-        for _ in range(100):
-            if not self.x("VDI.get_VBDs", snapshot):
-                break
-            time.sleep(0.02)
+        self.wait_until(lambda: not self.x("VDI.get_VBDs", snapshot))
         self.x("VDI.destroy", snapshot)
 
     def test_refused(self):
@@ -192,12 +197,13 @@ class Nbd(PoolCase):
 class Hosts(PoolCase):
     def test_call_ends_with_its_coordinator(self):
         vm = self.x.named("VM", "db")
-        self.sim("fault/add", method="SM.vdi_snapshot", nth=2, delay=0.5)
+        fault = self.hold("SM.vdi_snapshot", nth=2)
         before = len(self.x("VM.get_all"))
         task = self.x("Async.VM.snapshot", vm, "unfinished")
-        time.sleep(0.2)
+        self.wait_for_hit(fault)
         self.sim("host/toolstack", seconds=0.1)
-        time.sleep(0.6)
+        self.sim("fault/clear")
+        time.sleep(0.6)  # for the call to go on, as it must not
         again = Client(self.ready["coordinator"], originator="again")
         self.assertEqual(again.fails("task.get_record", task)[0], "HANDLE_INVALID")
         self.assertEqual(len(again("VM.get_all")), before)
@@ -294,7 +300,7 @@ class Hosts(PoolCase):
         time.sleep(0.2)
         self.assertEqual(done, [])
         self.sim("fault/remove", id=id_)
-        thread.join(5)
+        thread.join(60)
         self.assertEqual(len(done), 1)
 
 
@@ -304,7 +310,7 @@ class HighAvailability(PoolCase):
     def test_election(self):
         self.assertTrue(self.x("pool.get_ha_enabled", self.x("pool.get_all")[0]))
         self.sim("host/kill", host="host1")
-        for _ in range(100):
+        for _ in range(1200):
             try:
                 client = Client(self.ready["hosts"][1]["url"])
                 break

@@ -10,7 +10,7 @@ from shape import differences, shape_of
 from values import differing
 from wire import encode_request, exchange, parse_head, post, read_outcome
 
-TASK_TIMEOUT = 5.0  # seconds a task of the story may take
+TASK_TIMEOUT = 60.0  # seconds a task of the story may take
 TASK_RESULT = re.compile(r"<value>(OpaqueRef:[^<]*)</value>")
 PATTERN = bytes(range(256)) * 4096  # content of uploaded disks, 1 MiB
 

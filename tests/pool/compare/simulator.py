@@ -46,7 +46,7 @@ def running(source, path):
             yield address_in(wait_until_ready(process, ready, log))
         finally:
             process.terminate()
-            process.wait(timeout=20)
+            process.wait(timeout=60)
 
 
 def address_in(text):

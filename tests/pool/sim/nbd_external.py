@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-START_TIMEOUT = 10.0
+START_TIMEOUT = 60.0
 ESTABLISHED = "01"  # in /proc/net/tcp
 
 # Runs in the child: hands it the listening socket as systemd would, and asks the kernel to end it

@@ -33,6 +33,7 @@ struct member {
     atomic_int logins;
     atomic_int calls;  /* of VM.test and VM.snapshot */
     atomic_int expire; /* so many of them fail with SESSION_INVALID */
+    const char *dead;  /* those with this in the request do so as well */
     atomic_int busy;   /* so many of them fail with TOO_MANY_PENDING_TASKS */
     atomic_int cut;    /* so many of them are executed and get no answer */
     atomic_int logouts;
@@ -102,7 +103,8 @@ static inline bool answer_login(struct member *member, struct peer *peer)
 
 static inline bool answer_call(struct member *member, struct peer *peer)
 {
-    if (take(&member->expire))
+    if (take(&member->expire) ||
+        (member->dead != NULL && strstr(peer->request, member->dead) != NULL))
         return answer_error(peer, "SESSION_INVALID OpaqueRef:session1");
     if (take(&member->busy))
         return answer_error(peer, "TOO_MANY_PENDING_TASKS");

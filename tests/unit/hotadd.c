@@ -333,7 +333,7 @@ END_TEST
 static void fill(Suite *suite)
 {
     TCase *tests = tcase_create("hotadd");
-    tcase_set_timeout(tests, 60);
+    tcase_set_timeout(tests, 150);
     if (!has_python()) {
         fprintf(stderr, "hotadd: python3 is missing: the tests with the simulator are skipped\n");
         return;

@@ -139,12 +139,6 @@ static bool endless_head(struct peer *peer, void *user)
     return false;
 }
 
-static bool silent(struct peer *peer, void *user)
-{
-    (void)user;
-    return peer_hang(peer);
-}
-
 START_TEST(endless_answers)
 {
     struct setup setup;
@@ -162,10 +156,25 @@ START_TEST(endless_answers)
 }
 END_TEST
 
-static void *fire_later(void *cancel)
+struct firing {
+    atomic_bool arrived; /* a GET reached the server */
+    xvsa_cancel *cancel;
+};
+
+static bool silent(struct peer *peer, void *user)
 {
-    usleep(100000);
-    xvsa_cancel_fire(cancel);
+    struct firing *firing = user;
+    if (strncmp(peer->request, "GET ", 4) == 0)
+        atomic_store(&firing->arrived, true);
+    return peer_hang(peer);
+}
+
+static void *fire_later(void *argument)
+{
+    struct firing *firing = argument;
+    while (!atomic_load(&firing->arrived))
+        usleep(1000);
+    xvsa_cancel_fire(firing->cancel);
     return NULL;
 }
 
@@ -174,7 +183,8 @@ START_TEST(deadlines_and_cancellation)
     struct setup setup;
     char answer[100];
     xvsa_error *error = NULL;
-    start(&setup, NULL, false, silent, NULL);
+    struct firing firing = {0};
+    start(&setup, NULL, false, silent, &firing);
     ck_fails(post(&setup, (struct xv_http_request){0}, 200, answer, sizeof answer, &error),
              XVSA_ERR_TIMEOUT, error);
     ck_fails(post(&setup, (struct xv_http_request){.stall_ms = 100}, SOON_MS, answer, sizeof answer,
@@ -184,7 +194,8 @@ START_TEST(deadlines_and_cancellation)
     struct xv_exchange *exchange = NULL;
     pthread_t thread;
     ck_ok(xvsa_cancel_new(&call.cancel, &error), error);
-    ck_assert_int_eq(pthread_create(&thread, NULL, fire_later, call.cancel), 0);
+    firing.cancel = call.cancel;
+    ck_assert_int_eq(pthread_create(&thread, NULL, fire_later, &firing), 0);
     struct xv_http_request request = {.method = "GET", .host = &setup.url, .target = "/"};
     bool sent = false;
     ck_fails(xv_http_begin(setup.http, &request, &call, &exchange, &sent, &error),

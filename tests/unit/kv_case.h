@@ -104,11 +104,13 @@ static inline bool told(struct xv_kv_watch *watch, int64_t timeout_ms)
     return changed;
 }
 
+/* Waits until the watch is open and has nothing more to tell: its opening may count as a change. */
 static inline void settle(struct xv_kv_watch *watch)
 {
-    /* The opening itself may count as a change. */
-    for (int i = 0; i < 20 && told(watch, 300); i++)
+    int64_t until = xv_clock_ms() + SOON_MS;
+    while ((told(watch, 300) || !xv_kv_watch_is_live(watch)) && xv_clock_ms() < until)
         ;
+    ck_assert(xv_kv_watch_is_live(watch));
 }
 
 #define WRITERS 4

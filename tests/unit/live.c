@@ -422,8 +422,8 @@ START_TEST(haste_is_slowed_down)
     pool.hasty = true;
     struct xv_client *client = connect_to(&pool);
     struct xv_live *live = live_of(client);
-    struct xv_live_watch *watch = watch_of(live);
     int64_t began = xv_clock_ms();
+    struct xv_live_watch *watch = watch_of(live);
     ck_assert(is_readable(watch, SOON_MS));
     usleep(1500000);
     int64_t seconds = (xv_clock_ms() - began) / 1000;

@@ -10,8 +10,10 @@
 #include "coord/member.h"
 #include "stores.h"
 
-#define SOON_MS   30000
-#define TTL_MS    3000
+#define SOON_MS 30000
+#define TTL_MS  3000
+#define KEPT_MS                                                                                    \
+    6000 /* of members whose lease is seen to be kept, or taken away: twice what is short */
 #define STEADY_MS 30000 /* of members that are not meant to lose their lease, however slow all is */
 
 static struct stores stores;
@@ -153,8 +155,8 @@ START_TEST(the_lease_is_renewed)
 {
     if (!stores_open(&stores, (enum store_kind)_i, &kv))
         return;
-    struct xv_member *one = join("one", TTL_MS);
-    int64_t until = xv_clock_ms() + 2 * TTL_MS;
+    struct xv_member *one = join("one", KEPT_MS);
+    int64_t until = xv_clock_ms() + KEPT_MS + KEPT_MS / 3;
     while (xv_clock_ms() < until)
         usleep(100000);
     ck_assert_uint_eq(xv_member_generation(one), 1);
@@ -208,9 +210,9 @@ START_TEST(a_lost_store_is_filled_again)
         return;
     struct xv_epoch epoch;
     ck_ok(xv_epoch_ensure(kv, 4, NULL, NULL, &epoch, &error), error);
-    struct xv_member *one = join("one", TTL_MS);
+    struct xv_member *one = join("one", KEPT_MS);
     usleep(5000);
-    struct xv_member *two = join("two", TTL_MS);
+    struct xv_member *two = join("two", KEPT_MS);
     int64_t term = elect(one);
     char *before = value_of("order/pool-1/two");
     int64_t lease = xv_member_lease(two);
@@ -237,7 +239,7 @@ START_TEST(a_lost_lease_is_noticed)
 {
     if (!stores_open(&stores, (enum store_kind)_i, &kv))
         return;
-    struct xv_member *one = join("one", TTL_MS);
+    struct xv_member *one = join("one", KEPT_MS);
     int64_t term = elect(one);
     ck_assert(decide(one, term));
     ck_ok(xv_kv_lease_revoke(kv, xv_member_lease(one), NULL, &error), error);

@@ -474,7 +474,7 @@ static void check_map(const char *uri)
 START_TEST(uri_gives_the_map)
 {
     struct place place;
-    char path[200], command[900], uri[300], text[400];
+    char path[200], ready[200], command[900], uri[300], text[400];
     struct xv_disk *disk = NULL;
     struct xv_extents map;
     xvsa_error *error = NULL;
@@ -483,9 +483,12 @@ START_TEST(uri_gives_the_map)
     make_disk(&place);
     make_sparse(&place);
     place_path(&place, path, "socket");
-    snprintf(command, sizeof command, "qemu-nbd -r -t -e 8 -f raw -x '' -k %s %s/disk", path,
+    /* The socket is there before it is listened at, the other file is not. */
+    place_path(&place, ready, "qemu-nbd.pid");
+    snprintf(command, sizeof command,
+             "qemu-nbd -r -t -e 8 -f raw -x '' -k %s --pid-file=%s %s/disk", path, ready,
              place.folder);
-    wait_for_file(start_server(&place, command), path);
+    wait_for_file(start_server(&place, command), ready);
     snprintf(uri, sizeof uri, "nbd+unix:///?socket=%s", path);
     check_map(uri);
     snprintf(uri, sizeof uri, "nbd://127.0.0.1:%u/",

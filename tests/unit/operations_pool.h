@@ -99,7 +99,7 @@ static inline void await_ready(struct pool *pool)
 {
     char ready[128];
     path_in(pool, "ready.json", ready, sizeof ready);
-    for (int i = 0; i < 600; i++) {
+    for (int i = 0; i < 1200; i++) {
         int status = 0;
         ck_assert_msg(waitpid(pool->process, &status, WNOHANG) == 0, "the simulator ended");
         char *text = read_file(ready);

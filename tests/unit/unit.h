@@ -46,6 +46,8 @@ static inline pid_t unit_fork(void)
 #define UNIT_MAIN(name)                                                                            \
     int main(void)                                                                                 \
     {                                                                                              \
+        /* Check's own four seconds are little on a busy machine. */                               \
+        setenv("CK_DEFAULT_TIMEOUT", "60", 0);                                                     \
         Suite *suite = suite_create(name);                                                         \
         fill(suite);                                                                               \
         SRunner *runner = srunner_create(suite);                                                   \

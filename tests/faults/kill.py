@@ -25,7 +25,7 @@ from scenes import CHUNK, MIB, disk, scene, vm  # noqa: E402
 from simpool import SimPool  # noqa: E402
 
 SIZE = 8 * MIB
-SETTLE_SECONDS = 10
+SETTLE_SECONDS = 60
 SCENE = scene(vm("web", disk(SIZE, seed=1, data=SIZE), disk(4 * MIB, seed=2, data=MIB)),
               vm("db", disk(SIZE, seed=3), host="host-b"))
 NAMES = ("web", "db")

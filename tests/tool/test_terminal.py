@@ -168,7 +168,7 @@ class Progress(ToolCase):
     def start_slow_backup(self):
         """A backup that is reading its disk slowly."""
         self.init()
-        self.pool.nbd("host1", delay=0.05)
+        self.pool.nbd("host1", delay=0.1)
         terminal = Terminal(TOOL, "backup", "big", "--transport", "nbd", *self.login(), *self.repo())
         terminal.expect("big: started")
         terminal.expect("MiB/s")

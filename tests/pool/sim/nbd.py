@@ -60,6 +60,7 @@ SECTOR = 512
 PIECE = 512 * 1024  # the server reads the device in pieces of this size
 OPTION_LIMIT = 64 * 1024
 HEADER_ROOM = 16  # a reply header in front of the data, so that both leave in one call
+TCP_ESTABLISHED = 1  # first byte of TCP_INFO
 
 REQUEST = struct.Struct(">IHHQQI")
 REPLY = struct.Struct(">IIQ")
@@ -109,7 +110,7 @@ class Stats:
     attached: int = 0
     requests: int = 0
     bytes: int = 0
-    peak: int = 0  # most connections at a time
+    peak: int = 0  # most connections at a time that no end had closed
 
 
 class Connection:
@@ -125,6 +126,13 @@ class Connection:
         self._buffer = bytearray(4096)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
+
+    def is_open(self):
+        """Whether neither end closed it: that the client did is noticed when its thread gets to it."""
+        try:
+            return self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_ESTABLISHED
+        except OSError:
+            return False
 
     # Bytes
 
@@ -402,7 +410,8 @@ class NbdServer:
             self._stats.accepted += 1
             connection = Connection(self, sock, peer)
             self._connections.add(connection)
-            self._stats.peak = max(self._stats.peak, len(self._connections))
+            here = sum(connection.is_open() for connection in self._connections)
+            self._stats.peak = max(self._stats.peak, here)
             thread = threading.Thread(target=self._run, args=(connection,), daemon=True,
                                       name=f"nbd client {peer}")
             self._threads.add(thread)

@@ -17,7 +17,8 @@ import unittest
 import urllib.error
 import urllib.request
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "site"))
+for folder in ("integration", "site"):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", folder))
 
 from cluster import free_ports  # noqa: E402
 
@@ -74,7 +75,7 @@ class Server:
         """Sends a signal."""
         self.process.send_signal(number)
 
-    def call(self, path, body, timeout=3, token=None):
+    def call(self, path, body, timeout=10, token=None):
         """One request of the gateway; the answer or None."""
         headers = {"Authorization": token} if token else {}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
@@ -84,6 +85,17 @@ class Server:
                 return json.load(answer)
         except (OSError, ValueError):
             return None
+
+    def answers(self):
+        """Whether it answers a request at all, be it with an error."""
+        try:
+            urllib.request.urlopen(self.url + "/v3/kv/range", b"{}", timeout=10,
+                                   context=self.cluster.context).close()
+        except urllib.error.HTTPError as error:
+            error.close()
+        except (OSError, ValueError):
+            return False
+        return True
 
 
 class Cluster:

@@ -20,7 +20,7 @@ USER = {"user": "xvsa", "password": PASSWORD}
 def enable_users(server):
     """Users root and xvsa; the latter may use the tests' prefix."""
     def call(path, **body):
-        answer = server.call("/v3/auth/" + path, body)
+        answer = server.call("/v3/auth/" + path, body, timeout=30)
         assert answer is not None, path
     end = PREFIX[:-1] + "0"
     call("user/add", name="root", password="root")
@@ -121,6 +121,7 @@ class Certificates(StoreCase):
         lame = good.sign("lame", "serverAuth")
         other = Cluster(self, 1, "--cert-file", lame[0], "--key-file", lame[1],
                         "--trusted-ca-file", good.ca, "--client-cert-auth", tls=context)
+        wait_for(other.servers[0].answers, "etcd that is no client of itself")
         blind = Drive(self, other.address(), timeout_ms=5000, **ours)
         self.assertEqual(blind.opened["rc"], "TIMEOUT", blind.opened)
         self.assertIn("clientAuth", blind.opened["error"])

@@ -10,6 +10,8 @@ import unittest
 
 from store_case import Cluster, PREFIX, Relay, StoreCase, b64, wait_for
 
+import frozen
+
 
 class Disturbed(StoreCase):
     """Transactions while three servers, or the way to them, are disturbed."""
@@ -124,7 +126,7 @@ class Limits(StoreCase):
         drive = self.drive(cluster.address())
         drive.good(do="put", key="a", value="1")
         watcher = self.drive(cluster.address())
-        lease = watcher.good(do="lease", key="l/x", ttl_ms=10000)["lease"]
+        lease = watcher.good(do="lease", key="l/x", ttl_ms=120000)["lease"]
         answer = drive.ask(do="fill", key="big", size=900000, count=60)
         self.assertEqual(answer["rc"], "SPACE", answer)
         self.assertIn("quota", answer["error"])
@@ -273,7 +275,7 @@ class FileCoordinators(StoreCase):
     def test_coordinator_is_frozen(self):
         members = self.members(self.url, 2)
         first, term = self.elect(members)
-        first.process.send_signal(signal.SIGSTOP)
+        frozen.freeze_off(first.process, self.url[len("sqlite:"):])
         second, next_term = self.elect(members[1:])
         first.process.send_signal(signal.SIGCONT)
         self.assert_one_decides([(first, term), (second, next_term)])

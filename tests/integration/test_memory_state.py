@@ -26,7 +26,7 @@ class MemoryState(PoolCase):
     def kill_nightly(self):
         """Kills the job while its disk moves."""
         for host in ("host-a", "host-b"):
-            self.pool.nbd(host, delay=0.05)
+            self.pool.nbd(host, delay=0.2)
         asked = self.pool.called("VDI.get_nbd_info")
         running = self.site.start("backup", "--job", "nightly")
         self.pool.await_call("VDI.get_nbd_info", asked + 1)

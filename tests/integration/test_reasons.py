@@ -331,7 +331,7 @@ class Admission(PoolCase):
 
         def parent():
             return self.pool.record("VDI", vdi)["sm_config"].get("vhd-parent")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while parent() and time.monotonic() < deadline:
             time.sleep(0.1)
         self.assertIsNone(parent())

@@ -248,7 +248,7 @@ class Restore(PoolCase):
 
     def test_storage_fills_up(self):
         self.backup("slow")
-        self.pool.fault("transfer", count=0, delay=0.02)
+        self.pool.fault("transfer", count=0, delay=0.2)
         running = self.site.start("restore", "latest:slow", "--name", "never")
         self.addCleanup(lambda: running.process.poll() is None and running.kill())
         self.pool.await_call("Async.VDI.create", self.pool.called("Async.VDI.create"))

@@ -198,7 +198,7 @@ class LossCase(unittest.TestCase):
 
     def check_clean(self, restored):
         for name, pool in self.estate.pools.items():
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while True:
                 left = leftovers(pool, restored.get(name, ()), [self.site], self.before[name])
                 if not left or time.monotonic() > deadline:

@@ -26,7 +26,6 @@ REPEATS_MAX = 60
 class EtcdCase(SiteCase):
     """A cluster of three for each test."""
 
-    ttl_ms = 2000
     etcd_options = ()
     etcd_tls = False
     net = None
@@ -48,7 +47,6 @@ class EtcdCase(SiteCase):
         super().setUp()
 
     def deploy(self, name="site", init=None, **options):
-        options.setdefault("ttl_ms", self.ttl_ms)
         options.setdefault("store_options", self.store_options())
         return super().deploy(name, init, **options)
 

@@ -23,7 +23,7 @@ class LossCase(SiteCase):
         self.start_members("a", "b")
         began = self.read_so_far()
         job = self.submit("web")
-        self.moving(job, "web", least=16 * MIB)
+        self.moving(job, "web", least=8 * MIB)
         self.limit(SLOW)
         owner = self.owner(job, "web", least=28 * MIB)
         owner.kill()
@@ -39,12 +39,15 @@ class LossCase(SiteCase):
         self.assert_backed_up(document, "web")
 
     def test_helper_killed(self):
+        self.site.config["site"]["lease_ttl_ms"] = 6000  # the owner is not to lose its lease
         first, second = self.start_members("a", "b")
         job = self.submit("web")
         owner = self.owner(job, "web", least=8 * MIB)
         helper = second if owner is first else first
+        self.limit(SLOW)  # it is not done before there was help
         self.eventually(lambda: helper.status()["units"] > 0, "help")
         helper.kill()
+        self.limit(RATE)
         document = self.ended(job)
         self.assertEqual(self.entry(document, "web")["attempt"], 1)
         self.assert_backed_up(document, "web")
@@ -79,7 +82,9 @@ class LossCase(SiteCase):
         first, second = self.start_members("a", "b")
         job = self.submit("web")
         owner = self.owner(job, "web", least=8 * MIB)
-        self.freeze(owner)
+        self.limit(SLOW)  # it is not done before it is frozen
+        owner.stop()
+        self.limit(RATE)
         other = second if owner is first else first
         self.eventually(lambda: self.task(job, "web")["owner"] == "proxy-" + other.name,
                         "the other one to take over")
@@ -95,11 +100,13 @@ class LossCase(SiteCase):
         self.start_members("a", "b")
         self.limit(0)
         point = self.entry(self.ended(self.submit("web")), "web")["point"]
+        held = self.pool.fault("transfer", count=0, delay=0.2)  # a MiB each
         job = self.submit(document={"type": "restore", "points": [point], "vm_name": "again",
                                     "mac": "renew"})
         entry = self.eventually(lambda: next((vm for vm in self.job(job)["vms"]
                                               if vm["state"] == "running"), None), "the restore")
         self.member_of(entry["owner"]).kill()
+        self.pool.sim("fault/remove", id=held)
         document = self.ended(job)
         new = document["vms"][0]["new_uuid"]
         self.addCleanup(self.forget, new)
@@ -111,7 +118,7 @@ class LossCase(SiteCase):
         self.start_members("a", "b")
         self.limit(0)
         point = self.entry(self.ended(self.submit("web")), "web")["point"]
-        self.limit(RATE)
+        self.pool.fault("transfer", count=0, delay=0.2)  # a MiB each: it does not end by itself
         job = self.submit(document={"type": "restore", "points": [point], "vm_name": "again",
                                     "mac": "renew"})
         entry = self.eventually(lambda: next((vm for vm in self.job(job)["vms"]

@@ -9,7 +9,7 @@ jobs, and does to members what happens to machines:
             self.members("a", "b")              # xvsa serve, joined when this returns
             job = self.submit("--all")
             owner = self.owner(job, "web")      # waits until somebody moves data of "web"
-            owner.kill()                        # SIGKILL; also terminate(), self.freeze(owner), cont()
+            owner.kill()                        # SIGKILL; also terminate(), stop(), cont()
             report = self.ended(job)            # waits; the document "site-job"
             self.assert_done(job, "web")
 
@@ -17,12 +17,10 @@ Members are named as the proxies of the scenario without "proxy-" ("a" runs on V
 store is SQLite unless a test passes `store=`, for example the URL of a `cluster.Cluster`.
 """
 
-import contextlib
 import json
 import os
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -32,6 +30,7 @@ import urllib.request
 SOURCE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(SOURCE, "tests", "integration"))
 
+import frozen  # noqa: E402
 from deployment import Deployment, tool  # noqa: E402
 from harness import OK, PoolCase  # noqa: E402
 
@@ -127,21 +126,13 @@ class Member:
         self.stopped = False
 
     def stop(self):
-        """SIGSTOP: it freezes, each of its threads once it can."""
-        self.process.send_signal(signal.SIGSTOP)
+        """SIGSTOP: it freezes, not while it holds the lock of a store that is a file."""
+        store = self.site.config["site"]["store"]
+        if store.startswith("sqlite:"):
+            frozen.freeze_off(self.process, store[len("sqlite:"):])
+        else:
+            frozen.freeze(self.process)
         self.stopped = True
-        while self.is_running() and not self.is_frozen():
-            time.sleep(0.001)
-
-    def is_frozen(self):
-        """Whether all of its threads are stopped."""
-        folder = "/proc/%d/task" % self.process.pid
-        for thread in os.listdir(folder):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError), \
-                    open(os.path.join(folder, thread, "stat"), encoding="ascii") as file:
-                if file.read().rpartition(")")[2].split()[0] != "T":
-                    return False
-        return True
 
     def cont(self):
         """SIGCONT: it goes on as if nothing had happened."""
@@ -199,17 +190,6 @@ class SiteDeployment(Deployment):
                          for member in self.members.values() if member.process)
 
 
-def is_free(path):
-    """Whether nobody is writing to an SQLite file."""
-    with contextlib.closing(sqlite3.connect(path, timeout=0.3, isolation_level=None)) as store:
-        try:
-            store.execute("BEGIN IMMEDIATE")
-            store.execute("ROLLBACK")
-            return True
-        except sqlite3.OperationalError:
-            return False
-
-
 def pool_proxies(pool):
     """Names of the VMs that members run on."""
     return [vm["name"] for vm in pool.scenario["vms"] if vm["name"].startswith("proxy-")]
@@ -219,6 +199,7 @@ class SiteCase(PoolCase):
     """A pool for the class, a site for each test."""
 
     rate = 0  # bytes a second of each host's NBD link; 0: no limit
+    ttl_ms = TTL_MS
     store = None
 
     def setUp(self):
@@ -229,6 +210,7 @@ class SiteCase(PoolCase):
 
     def deploy(self, name="site", init=None, **options):
         options.setdefault("store", self.store)
+        options.setdefault("ttl_ms", self.ttl_ms)
         site = SiteDeployment(os.path.join(self.folder, name), self.pool,
                               proxies=pool_proxies(self.pool), **options)
         self.sites.append(site)
@@ -257,17 +239,6 @@ class SiteCase(PoolCase):
             member = self.site.members.get((name or "").replace("proxy-", "", 1))
             return member if member and member.is_running() else None
         return self.eventually(look, "a coordinator", seconds)
-
-    def freeze(self, member):
-        """Stops a member at a moment when it does not hold the lock of a store that is a file: what
-        a machine that freezes cannot do to the store of others."""
-        store = self.site.config["site"]["store"]
-        while True:
-            member.stop()
-            if not store.startswith("sqlite:") or is_free(store[len("sqlite:"):]):
-                return
-            member.cont()
-            time.sleep(0.01)
 
     # ---- jobs ----
 

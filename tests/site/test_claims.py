@@ -16,7 +16,8 @@ from scenes import MIB, disk, scene, vm
 class Claims(SiteCase):
     """Owners that live but lose what they own."""
 
-    rate = RATE
+    rate = 2 * MIB  # nothing is done before something happens
+    ttl_ms = 15000  # nobody is to lose a lease here
     scene = scene(vm("web", disk(32 * MIB, seed=1, data=32 * MIB)))
 
     def test_backup_from_outside_takes_over(self):
@@ -47,6 +48,7 @@ class Claims(SiteCase):
         first = self.submit("web")
         self.moving(first, "web", least=4 * MIB)
         second = self.submit("web")
+        self.limit(RATE)
         for job in (first, second):
             entry = self.entry(self.ended(job, seconds=60), "web")
             self.assertEqual(entry["attempt"], 1)
@@ -60,6 +62,7 @@ class Claims(SiteCase):
         owner = self.owner(job, "web", least=4 * MIB)
         other = next(member for member in members if member is not owner)
         self.give(job, "proxy-" + other.name)
+        self.limit(RATE)
         document = self.ended(job, seconds=60)
         self.eventually(lambda: "gave back r/" in owner.log(), "the old owner to say so")
         self.assert_point(self.entry(document, "web")["point"], "web")

@@ -64,7 +64,7 @@ class Coordinator(EtcdCase):
 
     def freeze_and_go_on(self, job, coordinator, task):
         """Freezes it, waits until others took the task over, lets it go on; the job's document."""
-        self.freeze(coordinator)
+        coordinator.stop()
         began = time.monotonic()
         self.eventually(lambda: self.is_taken_over(job, task), "another one to take over")
         self.limit(self.rate)

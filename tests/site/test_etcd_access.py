@@ -16,6 +16,7 @@ class Quota(EtcdCase):
     """A cluster whose disk quota is full."""
 
     rate = RATE
+    ttl_ms = 15000  # nobody is to lose a lease while the servers are busy being filled
     scene = SCENE
     etcd_options = ("--quota-backend-bytes", str(16 * MIB))
 
@@ -32,6 +33,7 @@ class Quota(EtcdCase):
         self.start_members("a", "b")
         job = self.submit("web", "db")
         self.moving(job, "web", least=4 * MIB)
+        self.moving(job, "db")
         keys = self.fill()
         self.eventually(lambda: len(self.site.points()) == 2, "both restore points")
         self.assertFalse(self.etcd.put("/others/more", bytes(1024)), "the quota is not full")

@@ -14,6 +14,7 @@ import uuid
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "integration"))
 
+import frozen  # noqa: E402
 from deployment import PASSPHRASE  # noqa: E402
 from harness import PoolCase  # noqa: E402
 from scenes import MIB, disk, scene, vm  # noqa: E402
@@ -22,7 +23,7 @@ DRIVE = os.path.join(os.environ.get("XVSA_BUILD", "."), "tests", "tasks", "task-
 CHECKPOINT_MS = 300
 UNIT = 2 * MIB
 RATE = 24 * MIB
-SLOW = 4 * MIB  # where it is told how much a loss costs
+SLOW = 2 * MIB  # where it is told how much a loss costs, and where something happens before the end
 LIMIT_SECONDS = 120
 OK, FENCED, STOPPED = 0, 3, 5
 SEED = int(os.environ.get("XVSA_SEED", "0")) or int(time.time())
@@ -125,7 +126,7 @@ class Task:
         """Stops a process while it does not hold the board."""
         with open(os.path.join(self.folder, "lock"), "a", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            process.signal(signal.SIGSTOP)
+            frozen.freeze(process.process)
 
     def done(self):
         """How many units are done."""
@@ -222,10 +223,11 @@ class Owners(TaskCase):
         self.limit(SLOW)
         task = self.task()
         owner = task.own()
-        task.await_done(11, owner)
+        task.await_done(10, owner)
         owner.signal(signal.SIGUSR1)
         entry = self.finish(task, owner, STOPPED)
         read = self.read_so_far() - self.began
+        self.limit(RATE)
         self.assertEqual(entry["state"], "parked")
         self.assertEqual(owner.report()["state"], "parked")
         snapshots = [one for one in self.pool.sim("state")["vms"] if one["is_a_snapshot"]]
@@ -234,10 +236,12 @@ class Owners(TaskCase):
         self.assert_went_on(read)
 
     def test_zombie_is_fenced(self):
+        self.limit(SLOW)
         task = self.task()
         first = task.own()
         task.await_done(2, first)
         task.freeze(first)
+        self.limit(RATE)
         entry = self.finish_alone(task, task.own("proxy-b"))
         first.signal(signal.SIGCONT)
         self.assertEqual(first.wait(), FENCED, first.log())
@@ -254,10 +258,12 @@ class Owners(TaskCase):
         return process.report()["vms"][0]
 
     def test_store_out_of_reach(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(2, owner)
         task.touch("down")
+        self.limit(RATE)
         entry = self.finish(task, owner)
         self.assertIn("STORE_UNREACHABLE", {reason["code"] for reason in entry["reasons"]})
         self.assert_done(entry)
@@ -283,17 +289,21 @@ class Owners(TaskCase):
         self.assert_done(entry)
 
     def test_snapshot_lost_between_attempts(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(3, owner)
         owner.kill()
+        self.limit(RATE)
         self.assert_begun_anew(task)
 
     def test_snapshot_and_map_lost_between_attempts(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(3, owner)
         owner.kill()
+        self.limit(RATE)
         folder = os.path.join(self.site.repo, "w")
         # The VM's map is the first object of a work.
         os.unlink(min((os.path.join(folder, name) for name in os.listdir(folder)),
@@ -310,6 +320,7 @@ class Owners(TaskCase):
         self.assertEqual(self.run_tool("repo", "info").document["sessions"], [])
 
     def test_cancelled(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(2, owner)
@@ -323,18 +334,21 @@ class Sources(TaskCase):
     """Sources that fail on the way."""
 
     def test_exports_are_named_by_a_session_that_ended(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(2, owner)
         self.pool.sim("session/expire")
         for host in ("host-a", "host-b"):
             self.pool.nbd(host, connections="drop")
+        self.limit(RATE)
         entry = self.finish(task, owner)
         self.assertNotIn("NBD_FAILED", {reason["code"] for one in entry["disks"]
                                         for reason in one["reasons"]}, owner.log())
         self.assert_done(entry)
 
     def test_nbd_fails_for_good(self):
+        self.limit(SLOW)
         task = self.task()
         owner = task.own()
         task.await_done(2, owner)
@@ -350,6 +364,7 @@ class Helpers(TaskCase):
     """Helpers that come and go."""
 
     def test_two_share_the_work(self):
+        self.limit(SLOW)
         task = self.task()
         helper = task.help()
         entry = self.finish(task, task.own())
@@ -378,6 +393,7 @@ class Helpers(TaskCase):
         owner.kill()
         helper.kill()
         read = self.read_so_far() - self.began
+        self.limit(RATE)
         task.help()
         self.assert_done(self.finish(task, task.own("proxy-b")))
         self.assert_went_on(read)
@@ -387,9 +403,10 @@ class Helpers(TaskCase):
         task = self.task()
         task.help()
         owner = task.own()
-        task.await_done(11, owner)
+        task.await_done(10, owner)
         owner.kill()
         read = self.read_so_far() - self.began
+        self.limit(RATE)
         self.assert_done(self.finish(task, task.own()))
         self.assert_went_on(read)
 
@@ -418,10 +435,19 @@ class Restores(TaskCase):
         except FileNotFoundError:
             return {}
 
+    def slow_down(self):
+        """Lets every MiB take its time, so that something happens before the end; ends with ``go_on``."""
+        self.slow = self.pool.fault("transfer", count=0, delay=0.25)
+
+    def go_on(self):
+        """Restores are as fast as they can be again."""
+        self.pool.sim("fault/remove", id=self.slow)
+
     def await_offset(self, task, process, offset):
-        """Waits until a disk is acknowledged so far."""
+        """Waits until the first disk is acknowledged so far."""
         deadline = time.monotonic() + LIMIT_SECONDS
-        while max([row["offset"] for row in self.facts(task).values()], default=0) < offset:
+        first = self.pool.disks("web")[0]
+        while self.facts(task).get(first, {"offset": 0})["offset"] < offset:
             if time.monotonic() > deadline or process.process.poll() is not None:
                 raise AssertionError(process.log())
             time.sleep(0.005)
@@ -449,21 +475,25 @@ class Restores(TaskCase):
         self.assert_restored_once(self.finish(task, task.own()), 3)
 
     def test_killed_on_the_way(self):
+        self.slow_down()
         task = self.restoring()
         owner = task.own()
         self.await_offset(task, owner, 8 * MIB)
         owner.kill()
+        self.go_on()
         offset = self.facts(task)[self.pool.disks("web")[0]]["offset"]
         entry = self.finish(task, task.own("proxy-b"))
         self.assertLessEqual(entry["disks"][0]["bytes"]["written"], 24 * MIB - offset)
         self.assert_restored_once(entry, 1)
 
     def test_parked_and_continued(self):
+        self.slow_down()
         task = self.restoring()
         owner = task.own()
         self.await_offset(task, owner, 4 * MIB)
         owner.signal(signal.SIGUSR1)
         self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
+        self.go_on()
         self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
 
     def test_cancelled_when_it_was_complete(self):
@@ -495,20 +525,24 @@ class Restores(TaskCase):
         self.assert_clean(restored=[entry["new_uuid"] for entry in entries])
 
     def test_parked_while_it_must_not_touch_the_pool(self):
+        self.slow_down()
         task = self.restoring()
         owner = task.own()
         self.await_offset(task, owner, 4 * MIB)
         task.touch("hands-off")
         owner.signal(signal.SIGUSR1)
         self.assertEqual(self.finish(task, owner, STOPPED)["state"], "parked")
+        self.go_on()
         task.untouch("hands-off")
         self.assert_restored_once(self.finish(task, task.own("proxy-b")), 1)
 
     def test_zombie_keeps_off(self):
+        self.slow_down()
         task = self.restoring()
         first = task.own()
         self.await_offset(task, first, 4 * MIB)
         task.freeze(first)
+        self.go_on()
         second = task.own("proxy-b")
         self.assertEqual(second.wait(), OK, second.log())
         first.signal(signal.SIGCONT)
@@ -526,6 +560,7 @@ class Restores(TaskCase):
         self.assert_restored_once(self.finish(task, owner), 2)
 
     def test_cancelled(self):
+        self.slow_down()
         task = self.restoring()
         owner = task.own()
         self.await_offset(task, owner, 4 * MIB)

@@ -3,6 +3,7 @@
 
 import contextlib
 import os
+import random
 import signal
 import sqlite3
 import time
@@ -45,4 +46,5 @@ def freeze_off(process, path):
         if is_free(path):
             return
         process.send_signal(signal.SIGCONT)
-        time.sleep(0.01)
+        # Uneven, or it might meet a process that writes again and again at the same point always.
+        time.sleep(random.uniform(0.01, 0.1))

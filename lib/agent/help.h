@@ -36,7 +36,7 @@ struct xv_help_unit {
     bool ended;
 };
 
-/* A board that could be helped with. */
+/* A board: one that could be helped with, or an own one, which helping is weighed against. */
 struct xv_offer {
     const struct xv_view_job *job;
     struct xv_agent_named_repo *repo;
@@ -54,6 +54,7 @@ struct xv_offers {
     struct xv_board *boards;
     size_t count;
     uint32_t *host_connections, *sr_transfers, *proxy_disks;
+    uint64_t *sr_bytes;
 };
 
 /* offers.c */

@@ -293,7 +293,7 @@ static int pull(struct queue *queue, size_t proxy, bool *ret_gave, xvsa_error **
         return 0;
     struct xv_task_record *task = queue->tasks[queue->index[at]];
     uint32_t need = weight(task);
-    if (queue->used[proxy] > 0 && queue->used[proxy] + need > capacity)
+    if (!xv_sched_may_own(capacity, queue->used[proxy], need))
         return 0;
     drop(queue, at);
     bool done = false;

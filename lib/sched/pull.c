@@ -119,13 +119,9 @@ static int compare_boards(const struct xv_sched_site *site, size_t proxy, const 
     bool far_b = by_network(site, proxy, b);
     if (far_a != far_b)
         return far_a ? 1 : -1;
-    if ((a->owner == proxy) != (b->owner == proxy))
-        return a->owner == proxy ? -1 : 1;
     int order = compare_pressure(site, a, b);
     if (order != 0)
         return order;
-    if (a->owner == proxy && a->opened != b->opened)
-        return a->opened < b->opened ? -1 : 1;
     uint64_t left_a = a->bytes_left / ((uint64_t)a->movers + 1);
     uint64_t left_b = b->bytes_left / ((uint64_t)b->movers + 1);
     if (left_a != left_b)
@@ -157,18 +153,34 @@ static bool is_left_to_others(const struct xv_sched_site *site, size_t proxy,
            free_units(boards, count, board->sr) < busy * room_for(site, board->sr).proxies;
 }
 
+/* What a proxy takes for others its own disks do not get: those that fewer can help with go first. */
+static bool is_needed_at_home(const struct xv_sched_site *site, size_t proxy,
+                              const struct xv_board *boards, size_t count,
+                              const struct xv_board *board)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct xv_board *own = &boards[i];
+        if (own->owner == proxy && own->units_free > 0 && own->priority >= board->priority &&
+            xv_sched_eligible(site, proxy, own->sr) &&
+            (by_network(site, proxy, board) || compare_pressure(site, own, board) < 0))
+            return true;
+    }
+    return false;
+}
+
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load)
 {
     size_t best = XV_SCHED_NONE;
     for (size_t i = 0; i < count; i++) {
-        if (boards[i].units_free == 0)
+        if (boards[i].units_free == 0 || boards[i].owner == proxy)
             continue;
         if (best != XV_SCHED_NONE && compare_boards(site, proxy, &boards[i], &boards[best]) >= 0)
             continue;
         if (may_move(site, proxy, boards[i].sr, limits, load) &&
-            !is_left_to_others(site, proxy, boards, count, &boards[i], load))
+            !is_left_to_others(site, proxy, boards, count, &boards[i], load) &&
+            !is_needed_at_home(site, proxy, boards, count, &boards[i]))
             best = i;
     }
     return best;
@@ -246,41 +258,7 @@ size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
     return best;
 }
 
-bool xv_sched_may_begin(const struct xv_sched_site *site, size_t proxy,
-                        const struct xv_board *boards, size_t count, size_t preparing)
+bool xv_sched_may_own(uint32_t capacity, uint32_t used, uint32_t disks)
 {
-    size_t ready = preparing;
-    for (size_t i = 0; i < count; i++)
-        ready += boards[i].owner == proxy && boards[i].units_free > 0 ? 1 : 0;
-    return proxy < site->proxy_count && !site->proxies[proxy].lost &&
-           ready < site->proxies[proxy].capacity;
-}
-
-static int rank_of_board(size_t proxy, const struct xv_board *board)
-{
-    if (board->owner != proxy)
-        return 4;
-    return board->movers == 0 ? 0 : 2;
-}
-
-struct xv_next xv_sched_next(const struct xv_sched_site *site, size_t proxy,
-                             const struct xv_board *boards, size_t board_count,
-                             const struct xv_waiting *tasks, size_t task_count, bool may_begin,
-                             const struct xv_limits *limits, const struct xv_load *load)
-{
-    size_t board = xv_sched_next_board(site, proxy, boards, board_count, limits, load);
-    size_t task = may_begin ? xv_sched_next_task(site, proxy, tasks, task_count) : XV_SCHED_NONE;
-    if (board == XV_SCHED_NONE && task == XV_SCHED_NONE)
-        return (struct xv_next){XV_NEXT_NOTHING, XV_SCHED_NONE};
-    if (task == XV_SCHED_NONE)
-        return (struct xv_next){XV_NEXT_BOARD, board};
-    if (board == XV_SCHED_NONE)
-        return (struct xv_next){XV_NEXT_TASK, task};
-    if (boards[board].priority != tasks[task].priority)
-        return boards[board].priority > tasks[task].priority
-                   ? (struct xv_next){XV_NEXT_BOARD, board}
-                   : (struct xv_next){XV_NEXT_TASK, task};
-    int rank = kinship(site, proxy, &tasks[task]) == 2 ? 3 : 1;
-    return rank_of_board(proxy, &boards[board]) < rank ? (struct xv_next){XV_NEXT_BOARD, board}
-                                                       : (struct xv_next){XV_NEXT_TASK, task};
+    return used < capacity && (used == 0 || used + disks <= capacity);
 }

@@ -31,7 +31,6 @@ struct xv_board {
     uint64_t bytes_left; /* not done, claimed ones included */
     uint32_t movers;     /* units being moved now, by anybody */
     uint32_t own_movers; /* of these by the proxy that asks */
-    uint64_t opened;     /* order in which the tasks were opened; lower first */
     uint64_t sr_bytes;   /* of its SR: not done yet, those of waiting tasks, too; 0: not known */
 };
 
@@ -51,13 +50,14 @@ struct xv_load {
     const uint32_t *proxy_disks;      /* [proxy] */
 };
 
-/* The board that the proxy should claim a unit of, or XV_SCHED_NONE: of those with free units that
- * it reaches and that admission lets it begin, by: priority, nearness (over the network last), its
- * own VMs, the SR's pressure (sr_bytes / disks that may be moved at once; when not known, fewest
- * proxies that reach it), own ones that were opened first, which would be done last (bytes_left /
- * (movers + 1)), those that the proxy moves already, submission, key. A proxy that moves n things
- * already takes no further unit of others' disks unless there are n free ones of the SR for each
- * proxy that reaches it. */
+/* The board of another proxy's task that the proxy should claim a unit of, or XV_SCHED_NONE: of
+ * those with free units that it reaches and that admission lets it begin, by: priority, nearness
+ * (over the network last), the SR's pressure (sr_bytes / disks that may be moved at once; when not
+ * known, fewest proxies that reach it), which would be done last (bytes_left / (movers + 1)), those
+ * that the proxy moves already, submission, key. A proxy that moves n things already takes no
+ * further unit unless there are n free ones of the SR for each proxy that reaches it; and none
+ * while disks of its own tasks, which it reads with a stream each, have free units on an SR under
+ * higher pressure. */
 size_t xv_sched_next_board(const struct xv_sched_site *site, size_t proxy,
                            const struct xv_board *boards, size_t count,
                            const struct xv_limits *limits, const struct xv_load *load);
@@ -74,24 +74,8 @@ size_t xv_sched_next_task(const struct xv_sched_site *site, size_t proxy,
 size_t xv_sched_serving_host(const struct xv_sched_site *site, size_t proxy, size_t sr,
                              const struct xv_load *load);
 
-/* True while the proxy should own one task more: those of its tasks that are being prepared
- * (snapshot, map) and its boards with free units are fewer than the disks it moves at once, so that
- * the next snapshot is ready when a place becomes free. */
-bool xv_sched_may_begin(const struct xv_sched_site *site, size_t proxy,
-                        const struct xv_board *boards, size_t count, size_t preparing);
-
-enum xv_next_kind { XV_NEXT_NOTHING, XV_NEXT_BOARD, XV_NEXT_TASK };
-struct xv_next {
-    enum xv_next_kind kind;
-    size_t index;
-};
-/* Both at once. By priority; of one priority: a unit of an own disk that nobody moves, a waiting
- * task of its own or of nobody, a unit of any own disk, a task of somebody else, a unit of somebody
- * else's disk: so whole VMs are preferred while they outnumber the places, and the last disks are
- * split among all. may_begin: the proxy and the job may own one task more. */
-struct xv_next xv_sched_next(const struct xv_sched_site *site, size_t proxy,
-                             const struct xv_board *boards, size_t board_count,
-                             const struct xv_waiting *tasks, size_t task_count, bool may_begin,
-                             const struct xv_limits *limits, const struct xv_load *load);
+/* True when a proxy may own a task of disks disks more: it owns tasks of used disks (prepared, read or committed), and
+ * moves capacity at once. A task that is larger than that is owned alone. */
+bool xv_sched_may_own(uint32_t capacity, uint32_t used, uint32_t disks);
 
 #endif

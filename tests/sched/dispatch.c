@@ -44,7 +44,6 @@ static void add_board(struct sim_pool *pool, struct view *view, size_t vm, size_
                           .units_free = (uint32_t)disk->free_count,
                           .bytes_left = (uint64_t)disk->left,
                           .movers = disk->movers,
-                          .opened = task->opened,
                           .sr_bytes = view->sr_bytes[pool->vms[vm].disks[index].sr]};
 }
 
@@ -132,6 +131,21 @@ static void begin_unit(struct sim *sim, struct sim_pool *pool, struct view *view
     view->proxy_disks[index]++;
 }
 
+/* As the coordinator notes it in a task's record. */
+static void note_size_of_site(const struct sim_pool *pool, struct sim_task *task)
+{
+    if (task->proxies != 0)
+        return;
+    for (size_t i = 0; i < pool->site.proxy_count; i++)
+        task->proxies += !pool->workers[i].lost;
+    for (size_t i = 0; i < pool->vm_count; i++) {
+        if (pool->tasks[i].state == SIM_DONE || pool->tasks[i].state == SIM_FAILED)
+            continue;
+        for (size_t j = 0; j < pool->vms[i].disk_count; j++)
+            task->outstanding += pool->vms[i].disks[j].bytes;
+    }
+}
+
 static void begin_task(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index,
                        size_t waiting)
 {
@@ -139,6 +153,7 @@ static void begin_task(struct sim *sim, struct sim_pool *pool, struct view *view
     struct sim_task *task = &pool->tasks[vm];
     task->state = SIM_PREPARING;
     task->owner = index;
+    note_size_of_site(pool, task);
     task->ready_at = sim->now + SIM_PREPARE;
     pool->vms[vm].taken = true;
     view->preparing[index]++;
@@ -147,24 +162,100 @@ static void begin_task(struct sim *sim, struct sim_pool *pool, struct view *view
     view->waiting_vms[waiting] = view->waiting_vms[view->waiting_count];
 }
 
+/* What the proxy moves of each board; a disk that has no free unit is none. */
+static void count_own_movers(const struct sim_pool *pool, struct view *view, size_t index)
+{
+    for (size_t i = 0; i < view->board_count; i++)
+        view->boards[i].own_movers = 0;
+    for (size_t i = 0; i < SIM_PLACES; i++) {
+        const struct sim_place *place = &pool->proxies[index].places[i];
+        for (size_t j = 0; place->busy && j < view->board_count; j++) {
+            if (view->board_vms[j] == place->vm && view->board_disks[j] == place->disk)
+                view->boards[j].own_movers++;
+        }
+    }
+}
+
+static bool is_admitted(const struct sim *sim, const struct sim_pool *pool, const struct view *view,
+                        size_t index, size_t sr)
+{
+    uint32_t transport = xv_sched_best_transport(xv_sched_transports(&pool->site, index, sr));
+    size_t host = xv_sched_serving_host(&pool->site, index, sr, &view->load);
+    if (transport == 0 || host == XV_SCHED_NONE)
+        return false;
+    struct xv_limits limits = sim->limits;
+    const struct xv_usage usage = {view->host_connections[host], view->proxy_disks[index],
+                                   view->sr_transfers[sr]};
+    if (pool->sr_limits[sr] != 0 &&
+        (limits.sr_transfers == 0 || pool->sr_limits[sr] < limits.sr_transfers))
+        limits.sr_transfers = pool->sr_limits[sr];
+    return xv_admit_transfer(&limits, &usage, pool->workers[index].capacity, transport).verdict ==
+           XV_VERDICT_ADMIT;
+}
+
+/* A proxy reads each disk of its own tasks with one stream, from the moment when the task is open: of those that it
+ * does not read yet the one that was opened first. */
+static size_t next_own_board(const struct sim *sim, const struct sim_pool *pool,
+                             const struct view *view, size_t index)
+{
+    size_t best = XV_SCHED_NONE;
+    for (size_t i = 0; i < view->board_count; i++) {
+        const struct xv_board *board = &view->boards[i];
+        uint64_t opened = pool->tasks[view->board_vms[i]].opened;
+        if (board->owner == index && board->own_movers == 0 && board->units_free > 0 &&
+            (best == XV_SCHED_NONE || opened < pool->tasks[view->board_vms[best]].opened) &&
+            is_admitted(sim, pool, view, index, board->sr))
+            best = i;
+    }
+    return best;
+}
+
+static bool begin_next_unit(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index)
+{
+    if (free_place(&pool->proxies[index], pool->workers[index].capacity) == NULL)
+        return false;
+    count_own_movers(pool, view, index);
+    size_t board = next_own_board(sim, pool, view, index);
+    if (board == XV_SCHED_NONE)
+        board = xv_sched_next_board(&pool->site, index, view->boards, view->board_count,
+                                    &sim->limits, &view->load);
+    if (board != XV_SCHED_NONE)
+        begin_unit(sim, pool, view, index, board);
+    return board != XV_SCHED_NONE;
+}
+
+/* Disks of the tasks that it owns. */
+static uint32_t used_places(const struct sim_pool *pool, size_t index)
+{
+    size_t used = 0;
+    for (size_t i = 0; i < pool->vm_count; i++) {
+        enum sim_state state = pool->tasks[i].state;
+        if (pool->tasks[i].owner == index &&
+            (state == SIM_PREPARING || state == SIM_OPEN || state == SIM_COMMITTING))
+            used += pool->vms[i].disk_count;
+    }
+    return (uint32_t)used;
+}
+
+static bool begin_next_task(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index)
+{
+    size_t waiting = xv_sched_next_task(&pool->site, index, view->waiting, view->waiting_count);
+    if (waiting == XV_SCHED_NONE)
+        return false;
+    uint32_t used = used_places(pool, index);
+    uint32_t need = (uint32_t)view->waiting[waiting].vm->disk_count;
+    if (!xv_sched_may_own(pool->workers[index].capacity, used, need))
+        return false;
+    begin_task(sim, pool, view, index, waiting);
+    return true;
+}
+
 static bool ask(struct sim *sim, struct sim_pool *pool, struct view *view, size_t index)
 {
-    const struct sim_proxy *proxy = &pool->proxies[index];
-    if (!proxy->alive || pool->workers[index].lost)
+    if (!pool->proxies[index].alive || pool->workers[index].lost)
         return false;
-    bool room = free_place(&pool->proxies[index], pool->workers[index].capacity) != NULL;
-    bool may_begin = xv_sched_may_begin(&pool->site, index, view->boards, view->board_count,
-                                        view->preparing[index]);
-    if (!room && !may_begin)
-        return false;
-    struct xv_next next =
-        xv_sched_next(&pool->site, index, view->boards, view->board_count, view->waiting,
-                      view->waiting_count, may_begin, &sim->limits, &view->load);
-    if (next.kind == XV_NEXT_BOARD)
-        begin_unit(sim, pool, view, index, next.index);
-    if (next.kind == XV_NEXT_TASK)
-        begin_task(sim, pool, view, index, next.index);
-    return next.kind != XV_NEXT_NOTHING;
+    bool task = begin_next_task(sim, pool, view, index);
+    return begin_next_unit(sim, pool, view, index) || task;
 }
 
 void sim_dispatch(struct sim *sim)

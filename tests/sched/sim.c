@@ -166,18 +166,6 @@ static bool all_disks_done(const struct xv_sched_vm *vm)
     return true;
 }
 
-/* What is left to be moved of the SR of a disk. */
-static uint64_t outstanding(const struct sim_pool *pool, size_t vm, size_t disk)
-{
-    size_t sr = pool->vms[vm].disks[disk].sr;
-    double sum = 0;
-    for (size_t i = 0; i < pool->vm_count; i++) {
-        for (size_t j = 0; j < pool->vms[i].disk_count; j++)
-            sum += pool->vms[i].disks[j].sr == sr ? pool->tasks[i].disks[j].left : 0;
-    }
-    return (uint64_t)sum;
-}
-
 /* Cuts the disks of a task that has been prepared into units. */
 static void open_task(struct sim *sim, struct sim_pool *pool, size_t vm)
 {
@@ -189,12 +177,9 @@ static void open_task(struct sim *sim, struct sim_pool *pool, size_t vm)
         uint64_t bytes = pool->vms[vm].disks[i].bytes;
         if (disk->units != NULL)
             continue;
-        size_t reach = 0;
-        for (size_t j = 0; j < pool->site.proxy_count; j++)
-            reach += xv_sched_eligible(&pool->site, j, pool->vms[vm].disks[i].sr) ? 1 : 0;
         uint64_t size = sim->unit_bytes != 0
                             ? sim->unit_bytes
-                            : xv_sched_unit_bytes(bytes, outstanding(pool, vm, i), reach);
+                            : xv_sched_unit_bytes(bytes, task->outstanding, task->proxies);
         disk->unit_count = (size_t)((bytes + size - 1) / size);
         disk->free_count = disk->unit_count;
         disk->units = take_memory(disk->unit_count, sizeof *disk->units);

@@ -59,6 +59,9 @@ struct sim_task {
     int32_t priority;
     double done_at;
     uint64_t opened;
+    uint64_t
+        outstanding; /* when it was given away first, with proxies: what its units are cut by */
+    size_t proxies;  /* 0: not given away yet */
     char key[SIM_NAME];
     struct xv_sched_disk wishes[SIM_DISKS];
     struct sim_disk disks[SIM_DISKS];

@@ -260,12 +260,17 @@ START_TEST(a_proxy_helps_where_it_matters)
     ck_assert_uint_eq(next_board(&scene, 0), 2);
     scene.boards[2].movers = 3;
     ck_assert_uint_eq(next_board(&scene, 0), 0);
-    scene.boards[1].owner = 0;
+    scene.boards[0].priority = -1;
     ck_assert_uint_eq(next_board(&scene, 0), 1);
+    scene.boards[0].priority = 0;
     scene.boards[2].priority = 1;
     ck_assert_uint_eq(next_board(&scene, 0), 2);
     scene.boards[2].sr = 1;
+    ck_assert_uint_eq(next_board(&scene, 0), 0);
+    /* Its own it reads anyway. */
+    scene.boards[0].owner = 0;
     ck_assert_uint_eq(next_board(&scene, 0), 1);
+    scene.boards[0].owner = XV_SCHED_NONE;
     scene.boards[2].priority = 0;
     /* What few reach comes first. */
     ck_assert_uint_eq(next_board(&scene, 1), 2);
@@ -293,8 +298,52 @@ START_TEST(pressure_goes_before_size)
     /* An SR that is not known is nobody's. */
     scene.boards[2].units_free = 1;
     scene.boards[2].sr = XV_SCHED_NONE;
+    ck_assert_uint_eq(next_board(&scene, 0), 0);
     scene.boards[2].owner = 0;
     ck_assert_uint_eq(next_board(&scene, 0), 0);
+}
+END_TEST
+
+/* SR 1 is reached by the second proxy alone. */
+START_TEST(own_disks_in_greater_need_go_before_help)
+{
+    struct scene scene;
+    set(&scene);
+    scene.boards[0].sr = 1;
+    scene.boards[0].owner = 1;
+    ck_assert_uint_eq(next_board(&scene, 1), XV_SCHED_NONE);
+    ck_assert_uint_eq(next_board(&scene, 0), 1);
+    scene.boards[2].priority = 1;
+    ck_assert_uint_eq(next_board(&scene, 1), 2);
+    scene.boards[2].priority = 0;
+    /* 100 over 4 places, 300 over 8. */
+    scene.boards[0].sr_bytes = 100;
+    scene.boards[1].sr_bytes = scene.boards[2].sr_bytes = 300;
+    ck_assert_uint_eq(next_board(&scene, 1), 1);
+    scene.boards[0].sr_bytes = 200;
+    ck_assert_uint_eq(next_board(&scene, 1), XV_SCHED_NONE);
+    scene.boards[0].units_free = 0;
+    ck_assert_uint_eq(next_board(&scene, 1), 1);
+    /* Of one SR everybody helps everybody. */
+    scene.boards[0].units_free = 4;
+    scene.boards[0].sr = 0;
+    ck_assert_uint_eq(next_board(&scene, 1), 1);
+}
+END_TEST
+
+/* Over the network, by the host of another: after its own ones. */
+START_TEST(the_network_is_for_who_has_nothing_of_its_own)
+{
+    struct scene scene;
+    set(&scene);
+    scene.site.network = true;
+    scene.proxies[0].network = true;
+    scene.boards[1].sr = 1;
+    scene.boards[0].units_free = scene.boards[2].units_free = 0;
+    ck_assert_uint_eq(next_board(&scene, 0), 1);
+    scene.boards[0].owner = 0;
+    scene.boards[0].units_free = 1;
+    ck_assert_uint_eq(next_board(&scene, 0), XV_SCHED_NONE);
 }
 END_TEST
 
@@ -372,33 +421,13 @@ START_TEST(a_task_that_nobody_reaches_whole_goes_to_who_reaches_a_part)
 }
 END_TEST
 
-static struct xv_next next(const struct scene *scene, bool may_begin)
+START_TEST(tasks_fill_the_places)
 {
-    return xv_sched_next(&scene->site, 0, scene->boards, 3, scene->tasks, 1, may_begin,
-                         &scene->limits, &scene->load);
-}
-
-START_TEST(tasks_and_units_take_turns)
-{
-    struct scene scene;
-    set(&scene);
-    scene.vms[0].owner = 1;
-    /* Only others' work: a whole task rather than a unit. */
-    ck_assert_int_eq(next(&scene, true).kind, XV_NEXT_TASK);
-    ck_assert_int_eq(next(&scene, false).kind, XV_NEXT_BOARD);
-    scene.boards[1].owner = 0;
-    scene.boards[1].movers = 1;
-    ck_assert_int_eq(next(&scene, true).kind, XV_NEXT_BOARD);
-    scene.vms[0].owner = 0;
-    ck_assert_int_eq(next(&scene, true).kind, XV_NEXT_TASK);
-    scene.boards[1].movers = 0;
-    ck_assert_int_eq(next(&scene, true).kind, XV_NEXT_BOARD);
-    scene.tasks[0].priority = 1;
-    ck_assert_int_eq(next(&scene, true).kind, XV_NEXT_TASK);
-    scene.boards[2].priority = 2;
-    ck_assert_uint_eq(next(&scene, true).index, 2);
-    ck_assert(xv_sched_may_begin(&scene.site, 0, scene.boards, 3, 2));
-    ck_assert(!xv_sched_may_begin(&scene.site, 0, scene.boards, 3, 3));
+    ck_assert(xv_sched_may_own(4, 0, 9));
+    ck_assert(xv_sched_may_own(4, 3, 1));
+    ck_assert(!xv_sched_may_own(4, 3, 2));
+    ck_assert(!xv_sched_may_own(4, 4, 0));
+    ck_assert(!xv_sched_may_own(4, 9, 1));
 }
 END_TEST
 
@@ -418,11 +447,13 @@ static void fill(Suite *suite)
     tcase_add_test(tests, units_suit_the_work);
     tcase_add_test(tests, a_proxy_helps_where_it_matters);
     tcase_add_test(tests, pressure_goes_before_size);
+    tcase_add_test(tests, own_disks_in_greater_need_go_before_help);
+    tcase_add_test(tests, the_network_is_for_who_has_nothing_of_its_own);
     tcase_add_test(tests, no_board_over_budget);
     tcase_add_test(tests, the_last_units_go_to_who_is_idle);
     tcase_add_test(tests, waiting_tasks_go_to_their_owner_first);
     tcase_add_test(tests, a_task_that_nobody_reaches_whole_goes_to_who_reaches_a_part);
-    tcase_add_test(tests, tasks_and_units_take_turns);
+    tcase_add_test(tests, tasks_fill_the_places);
     suite_add_tcase(suite, tests);
 }
 

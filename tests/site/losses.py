@@ -100,7 +100,7 @@ class LossCase(SiteCase):
         self.start_members("a", "b")
         self.limit(0)
         point = self.entry(self.ended(self.submit("web")), "web")["point"]
-        held = self.pool.fault("transfer", count=0, delay=0.2)  # a MiB each
+        held = self.pool.fault("transfer", count=0, delay=0.2)  # a piece, 32 a MiB
         job = self.submit(document={"type": "restore", "points": [point], "vm_name": "again",
                                     "mac": "renew"})
         entry = self.eventually(lambda: next((vm for vm in self.job(job)["vms"]
@@ -118,7 +118,7 @@ class LossCase(SiteCase):
         self.start_members("a", "b")
         self.limit(0)
         point = self.entry(self.ended(self.submit("web")), "web")["point"]
-        self.pool.fault("transfer", count=0, delay=0.2)  # a MiB each: it does not end by itself
+        self.pool.fault("transfer", count=0, delay=0.2)  # it does not end by itself
         job = self.submit(document={"type": "restore", "points": [point], "vm_name": "again",
                                     "mac": "renew"})
         entry = self.eventually(lambda: next((vm for vm in self.job(job)["vms"]

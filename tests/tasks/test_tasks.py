@@ -436,7 +436,7 @@ class Restores(TaskCase):
             return {}
 
     def slow_down(self):
-        """Lets every MiB take its time, so that something happens before the end; ends with ``go_on``."""
+        """Lets every piece, 32 a MiB, take its time, for something to happen before the end; until ``go_on``."""
         self.slow = self.pool.fault("transfer", count=0, delay=0.25)
 
     def go_on(self):
